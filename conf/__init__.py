@@ -1,0 +1,1 @@
+"""Hydra configuration, found as ``pkg://conf`` wherever the project is installed."""

@@ -1,0 +1,107 @@
+"""``python -m pipelines.extract_codes``: write the codes of all images with a trained tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from pipelines import processes
+from pipelines.artifacts import Saved, load_tokenizer
+from pipelines.building import build
+from pipelines.command import Settings, command, console
+from pipelines.run_folder import RunFolder
+from pipelines.settings import claim
+from pipelines.train_stage1 import image_settings, open_images
+from stage1_vqvae.augmentation import Augmentation, normalize
+from stage1_vqvae.images import ImageData
+from stage1_vqvae.vqvae import VQVAE
+from stage2_prior.code_store import CodeStoreWriter, Manifest
+
+SPLITS = ("train", "validation")
+
+
+def extract_codes(settings: Settings) -> None:
+    """Write the code stores of ``settings["output"]``, unless they are there; go on where it was after a kill."""
+    run = RunFolder(Path(settings["output"]))
+    hardware = build(settings["trainer"], "trainer")
+    tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
+    copies = settings["codes"]["copies"]
+    if copies < 1:
+        raise ValueError(f"codes.copies is at least 1, got {copies}")
+    sources = {
+        "tokenizer": saved.fingerprint,
+        "data": image_settings(settings),
+        "copies": copies,
+        "seed": settings["seed"],
+    }
+    claim(run.path / "codes" / "settings.yaml", sources, "set of codes")
+    if all((run.codes(split) / "manifest.json").exists() for split in SPLITS):
+        console.print(f"[green]✓[/] codes: already extracted ({run.path / 'codes'})")
+        return
+    images = open_images(settings)
+    tokenizer.to(hardware.device)
+    for split, times in zip(SPLITS, (copies, 1), strict=True):
+        if not (run.codes(split) / "manifest.json").exists():
+            _extract_split(run.codes(split), split, times, tokenizer, saved, images, settings)
+    console.print(f"[green]✓[/] codes: {tokenizer.layout.length} for each image ({run.path / 'codes'})")
+
+
+def _extract_split(
+    folder: Path, split: str, copies: int, tokenizer: VQVAE, saved: Saved, images: ImageData, settings: Settings
+) -> None:
+    data: Any = getattr(images, split)
+    manifest = Manifest(
+        tokenizer=saved.fingerprint,
+        layout=tokenizer.layout,
+        data=data.description,
+        augmentation={"copies": copies, **(images.augmentation.describe() if copies > 1 else {})},
+        class_names=images.class_names,
+        count=copies * len(data),
+    )
+    if processes.rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+    processes.barrier()
+    writer = CodeStoreWriter(folder, manifest)
+    processes.barrier()
+    # By the shard's number, not its place among the missing: that moves while other ranks write.
+    mine = [shard for shard in writer.missing() if shard % processes.ranks() == processes.rank()]
+    batches = [
+        (shard, range(start, min(start + settings["batch_size"], writer.rows(shard).stop)))
+        for shard in mine
+        for start in writer.rows(shard)[:: settings["batch_size"]]
+    ]
+    codes: list[Tensor] = []
+    labels: list[Tensor] = []
+    for shard, rows in track(batches, f"codes of {split}", console=console):
+        batch = data.__getitems__(list(rows))
+        codes.append(_encode(tokenizer, images.augmentation, batch, len(data), settings["seed"]))
+        labels.append(batch["labels"])
+        if rows.stop == writer.rows(shard).stop:
+            writer.write(shard, torch.cat(codes), torch.cat(labels))
+            codes, labels = [], []
+    processes.barrier()
+    if processes.rank() == 0:
+        writer.publish()
+    processes.barrier()
+
+
+@torch.no_grad()
+def _encode(tokenizer: VQVAE, augmentation: Augmentation, batch: dict[str, Tensor], examples: int, seed: int) -> Tensor:
+    """Codes ``[B, T]`` of a batch; the first copy of an image is the image itself, further ones are augmented."""
+    device = next(tokenizer.parameters()).device
+    pixels, draws = batch["images"].to(device), batch["draws"].to(device)
+    images = normalize(pixels)
+    if int(draws[-1]) >= examples:
+        first_copy = (draws < examples)[:, None, None, None]
+        images = torch.where(first_copy, images, augmentation(pixels, draws, seed))
+    return tokenizer.encode(images).cpu()
+
+
+main = command("config")(extract_codes)
+
+if __name__ == "__main__":
+    main()

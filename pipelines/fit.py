@@ -1,0 +1,179 @@
+"""Training of one stage: Lightning's Trainer with resuming, averaged weights, progress and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+
+from pipelines.batches import StageData
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a command runs on.
+
+    Attributes:
+        accelerator: ``cpu``, ``gpu`` or ``auto``.
+        devices: Processes on each machine; ``auto`` for one on a CPU, all GPUs otherwise.
+        num_nodes: Machines; for more than one, torchrun or SLURM starts the processes.
+        precision: As Lightning names them (``32-true``, ``bf16-mixed``, …).
+    """
+
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = "auto"
+    num_nodes: int = 1
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        if self.accelerator == "gpu" and not torch.cuda.is_available():
+            raise ValueError("trainer.accelerator: no GPU is to be found here: use trainer=cpu")
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        gpu = self.accelerator != "cpu" and torch.cuda.is_available()
+        return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+
+    @property
+    def processes(self) -> int:
+        """Processes on this machine."""
+        if self.devices != "auto":
+            return self.devices
+        return max(1, torch.cuda.device_count()) if self.device.type == "cuda" else 1
+
+
+@dataclass(frozen=True)
+class StageTrainer:
+    """How long and how carefully one stage trains.
+
+    Attributes:
+        max_steps: Optimiser steps.
+        validate_every: Steps between validations.
+        checkpoint_every: Steps between checkpoints to resume from.
+        accumulate_grad_batches: Batches per optimiser step.
+        gradient_clip_val: Largest norm of the gradient; null for no limit.
+        average: Decay of the moving average of weights that is validated and kept; null keeps the last weights.
+
+    Raises:
+        ValueError: If nothing would be trained.
+    """
+
+    max_steps: int
+    validate_every: int
+    checkpoint_every: int
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    average: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "validate_every", "checkpoint_every", "accumulate_grad_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        if self.average is not None and not 0 < self.average < 1:
+            raise ValueError(f"average is in (0, 1), or null for none, got {self.average}")
+
+
+class StepSeed(Callback):
+    """Randomness within a step (dropout, revived codes) as a function of (seed, step, rank): nothing to resume."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed torch for this batch."""
+        entropy = np.random.SeedSequence((self.seed, batch_idx, trainer.global_rank))
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich bar over steps, without the epoch, which is the whole training here."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(leave=True)
+        self.title = title
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return self.title
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The figures that matter, without the experiment's version."""
+        figures = super().get_metrics(trainer, pl_module)
+        figures.pop("v_num", None)
+        return figures
+
+
+def fit(
+    title: str,
+    module: LightningModule,
+    data: StageData,
+    folder: Path,
+    settings: StageTrainer,
+    hardware: Hardware,
+    loggers: list[Logger],
+    callbacks: Sequence[Callback] = (),
+    best: tuple[str, Literal["min", "max"]] | None = None,
+) -> dict[str, float]:
+    """Train, going on from the folder's checkpoint if there is one; the module ends with the weights to keep.
+
+    Args:
+        title: What the progress bar says.
+        module: To be trained.
+        data: To train and validate on.
+        folder: For checkpoints.
+        settings: How long and how carefully.
+        hardware: On what.
+        loggers: For figures.
+        callbacks: Further ones.
+        best: Metric by which the weights to keep are chosen among validations, and its direction; None keeps the
+            last.
+
+    Returns:
+        The last validation's figures, of the weights that are kept.
+    """
+    resume = ModelCheckpoint(
+        folder, "last", every_n_train_steps=settings.checkpoint_every, save_top_k=1, enable_version_counter=False
+    )
+    keep = [ModelCheckpoint(folder, "best", best[0], mode=best[1], enable_version_counter=False)] if best else []
+    averaging = [EMAWeightAveraging(use_buffers=False, decay=settings.average)] if settings.average else []
+    trainer = Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices if hardware.devices != "auto" else hardware.processes,
+        num_nodes=hardware.num_nodes,
+        precision=hardware.precision,  # type: ignore[arg-type]
+        strategy=_strategy(hardware),
+        use_distributed_sampler=False,
+        max_epochs=1,
+        max_steps=settings.max_steps,
+        val_check_interval=settings.validate_every * settings.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        gradient_clip_val=settings.gradient_clip_val,
+        log_every_n_steps=min(50, settings.validate_every),
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        logger=loggers,
+        callbacks=[StepSeed(data.seed), Progress(title), *averaging, *keep, resume, *callbacks],
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    if keep and keep[0].best_model_path:
+        checkpoint = torch.load(keep[0].best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(checkpoint["state_dict"])
+    figures = trainer.validate(module, datamodule=data, verbose=False)[0]
+    return {name.removeprefix("validation/"): value for name, value in figures.items()}
+
+
+def _strategy(hardware: Hardware) -> str | Strategy:
+    if hardware.processes * hardware.num_nodes == 1:
+        return "auto"
+    # Codebooks and their statistics are kept equal by the quantizers; a broadcast of rank 0's would drop the others'.
+    return DDPStrategy(broadcast_buffers=False)

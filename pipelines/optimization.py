@@ -1,0 +1,66 @@
+"""Optimiser and learning-rate schedule, the same for both stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from math import cos, pi
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """AdamW with warm-up and a schedule over all steps.
+
+    Attributes:
+        learning_rate: At its highest.
+        warmup_steps: Optimiser steps of linear rise.
+        schedule: ``cosine`` falls to a hundredth at the last step; ``constant`` stays.
+        betas: Adam's moving averages.
+        weight_decay: Of matrices; vectors and scalars (biases, norms) are not decayed.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    learning_rate: float
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is above 0, got {self.learning_rate}")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule is constant or cosine, got {self.schedule!r}")
+        if self.warmup_steps < 0 or self.weight_decay < 0:
+            raise ValueError("warmup_steps and weight_decay are at least 0")
+
+    def __call__(self, module: nn.Module, max_steps: int) -> dict[str, Any]:
+        """What ``LightningModule.configure_optimizers`` returns for the parameters of ``module``."""
+        optimizer = torch.optim.AdamW(
+            self._groups(module.parameters()), lr=self.learning_rate, betas=(self.betas[0], self.betas[1])
+        )
+        factor = partial(self.factor, max_steps=max_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def factor(self, step: int, max_steps: int) -> float:
+        """Learning rate of a step (from 0) over ``learning_rate``."""
+        rise = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        if self.schedule == "constant":
+            return rise
+        done = min(step / max(max_steps, 1), 1.0)
+        return rise * (0.01 + 0.99 * (1 + cos(pi * done)) / 2)
+
+    def _groups(self, parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        return [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]

@@ -1,0 +1,109 @@
+"""One command on many processes: several on this machine, or those that torchrun or SLURM started."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+TIMEOUT = timedelta(minutes=30)
+"""How long a rank waits for the others; a rank that works alone (on the report, say) may take minutes."""
+
+
+def rank() -> int:
+    """This process's number among all of the command's processes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """Number of the command's processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> None:
+    """Run ``task(*arguments)`` on every process of the command, in one process group.
+
+    Under torchrun or SLURM the processes exist already and this is one of them. Otherwise, for more than one, they
+    are spawned here: their environment is theirs alone, they know nothing of the command line, and the first that
+    fails ends the others.
+
+    Args:
+        task: A function of a module, so that a new process finds it.
+        arguments: Plain data.
+        processes: Processes on this machine.
+    """
+    if started_elsewhere():
+        with process_group():
+            task(*arguments)
+    elif processes == 1:
+        task(*arguments)
+    else:
+        mp.spawn(_spawned, args=(processes, _free_port(), task, arguments), nprocs=processes)  # type: ignore[attr-defined]
+
+
+def started_elsewhere() -> bool:
+    """Whether torchrun or srun started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """The process group of the launcher's environment, for the duration of the block."""
+    if "RANK" not in os.environ:
+        _from_slurm(os.environ)
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _spawned(local_rank: int, processes: int, port: int, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ.update(
+        RANK=str(local_rank),
+        LOCAL_RANK=str(local_rank),
+        WORLD_SIZE=str(processes),
+        LOCAL_WORLD_SIZE=str(processes),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="spawned",  # Lightning takes the processes as they are
+    )
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    with process_group():
+        task(*arguments)
+
+
+def _from_slurm(environment: Any) -> None:
+    """Say in torchrun's words what srun says in its own."""
+    first_host = environment.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")
+    environment.update(
+        RANK=environment["SLURM_PROCID"],
+        LOCAL_RANK=environment["SLURM_LOCALID"],
+        WORLD_SIZE=environment["SLURM_NTASKS"],
+        MASTER_ADDR=environment.get("MASTER_ADDR", first_host),
+        # Every process of a job finds the same port, two jobs on a node different ones.
+        MASTER_PORT=environment.get("MASTER_PORT", str(15000 + int(environment["SLURM_JOB_ID"]) % 20000)),
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

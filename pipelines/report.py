@@ -1,0 +1,3 @@
+"""placeholder."""
+from pipelines.run_folder import RunFolder
+def write_report(folder: RunFolder) -> None: ...

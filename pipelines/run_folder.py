@@ -1,0 +1,50 @@
+"""Where things lie in a run's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder: what a pipeline leaves and every later command takes."""
+
+    path: Path
+
+    @property
+    def tokenizer(self) -> Path:
+        """The trained VQ-VAE."""
+        return self.path / "tokenizer"
+
+    @property
+    def prior(self) -> Path:
+        """The trained prior."""
+        return self.path / "prior"
+
+    @property
+    def samples(self) -> Path:
+        """What the recipe sampled."""
+        return self.path / "samples"
+
+    @property
+    def report(self) -> Path:
+        """What a person would want to see."""
+        return self.path / "report.html"
+
+    def codes(self, split: str) -> Path:
+        """Code store of a split, ``train`` or ``validation``."""
+        return self.path / "codes" / split
+
+    def checkpoints(self, stage: str) -> Path:
+        """Lightning checkpoints of a stage, for resuming."""
+        return self.path / "checkpoints" / stage
+
+    def pictures(self, stage: str) -> Path:
+        """Pictures drawn while a stage trained."""
+        return self.path / "logs" / "pictures" / stage
+
+
+def finished(model_folder: Path) -> bool:
+    """Whether a model's folder is complete: its configuration is written last."""
+    return (model_folder / "config.yaml").exists()

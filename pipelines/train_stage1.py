@@ -1,0 +1,98 @@
+"""``python -m pipelines.train_stage1``: train a tokenizer on images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import seed_everything
+
+from pipelines import processes
+from pipelines.artifacts import save_model
+from pipelines.batches import StageData
+from pipelines.building import build
+from pipelines.command import Settings, command, console
+from pipelines.fit import fit
+from pipelines.pictures import ReconstructionPictures
+from pipelines.run_folder import RunFolder, finished
+from pipelines.settings import claim
+from pipelines.tracking import Job
+from stage1_vqvae.images import ImageData
+from stage1_vqvae.training import TokenizerTraining
+from stage2_prior.files import write_json
+
+
+def train_stage1(settings: Settings) -> None:
+    """Train the tokenizer of ``settings["output"]``, unless that is done; go on where it was after a kill."""
+    run = RunFolder(Path(settings["output"]))
+    trust = settings["trust"]
+    stage = settings["stage1"]
+    model = build(stage["model"], "stage1.model", trust)
+    objective = build(stage["objective"], "stage1.objective", trust)
+    optimization = build(stage["optimization"], "stage1.optimization")
+    trainer = build({"_target_": "pipelines.fit.StageTrainer", **stage["trainer"]}, "stage1.trainer")
+    hardware = build(settings["trainer"], "trainer")
+    tracker = build(settings["logger"], "logger")
+    claim(run.tokenizer / "settings.yaml", training_settings(settings), "tokenizer")
+    if finished(run.tokenizer):
+        console.print(f"[green]✓[/] tokenizer: already trained ({run.tokenizer})")
+        return
+
+    seed_everything(settings["seed"], verbose=False)
+    images = open_images(settings)
+    data = StageData(images.train, images.validation, stage["batch_size"], settings["seed"], images.workers)
+    module = TokenizerTraining(model, objective, images.augmentation, optimization, settings["seed"])
+    pictures = ReconstructionPictures(images.validation, run.pictures("stage1"))
+    with tracker.track(Job(run.path, "stage1", run.path.name, settings)) as loggers:
+        checkpoints = run.checkpoints("stage1")
+        figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures])
+    if processes.rank() == 0:
+        write_json(run.tokenizer / "metrics.json", figures)
+        save_model(run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": described(images)})
+    processes.barrier()
+    console.print(
+        f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "
+        f"perplexity {_listed(figures, 'perplexity')} on {len(images.validation)} held-out images"  # type: ignore[arg-type]
+    )
+
+
+def open_images(settings: Settings) -> ImageData:
+    """The images that the settings name; the first rank decodes what is to be cached, the others find it."""
+    source = build(settings["data"], "data", settings["trust"])
+    if processes.rank() == 0:
+        images = source.open()
+    processes.barrier()
+    return images if processes.rank() == 0 else source.open()
+
+
+def training_settings(settings: Settings) -> dict[str, Any]:
+    """What a tokenizer depends on; where images are cached and on what is computed is not part of it."""
+    stage = {key: value for key, value in settings["stage1"].items() if key != "quantizer"}  # it stands in the model
+    return {"data": image_settings(settings), "stage1": stage, "seed": settings["seed"]}
+
+
+def image_settings(settings: Settings) -> dict[str, Any]:
+    """What images depend on."""
+    return {key: value for key, value in settings["data"].items() if key not in ("cache", "cache_gib", "workers")}
+
+
+def described(images: ImageData) -> dict[str, Any]:
+    """What a model's folder says of the images it was trained on."""
+    return {
+        "train": images.train.description,  # type: ignore[attr-defined]
+        "class_names": list(images.class_names),
+    }
+
+
+def _percent(figures: dict[str, float], name: str) -> str:
+    return ", ".join(f"{value:.0%}" for key, value in figures.items() if key.startswith(name))
+
+
+def _listed(figures: dict[str, float], name: str) -> str:
+    return ", ".join(f"{value:.0f}" for key, value in figures.items() if key.startswith(name))
+
+
+main = command("config")(train_stage1)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Random flips, shifts, rotations and zooms as batched tensor code, each a function of (seed, draw) alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# SplitMix64 (Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195), written as signed 64-bit integers.
+_GOLDEN_GAMMA = 0x9E3779B97F4A7C15 - 2**64
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Turns uint8 images ``[B, H, W, C]`` into float32 ``[B, C, H, W]`` in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Turns images ``[B, C, H, W]`` in [-1, 1] into uint8 ``[B, H, W, C]``; the inverse of `normalize`."""
+    levels = (images.float() + 1) * 127.5
+    return levels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Geometric augmentation of a batch, on the device the batch is on.
+
+    The parameters of each image are drawn by a counter-based hash of (seed, draw), so they depend neither on
+    the batch an image is in nor on the device. What lies outside an image is its nearest border pixel.
+
+    Args:
+        flip: Mirror left and right with probability one half.
+        shift: Largest shift along each axis in pixels, i.e. a random crop of the padded image.
+        rotate: Largest rotation either way in degrees.
+        scale: Largest relative change of size: 0.1 zooms by a factor in [0.9, 1.1].
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    flip: bool = False
+    shift: int = 0
+    rotate: float = 0.0
+    scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.shift < 0 or self.shift != int(self.shift):
+            raise ValueError(f"augmentation.shift is a number of pixels, 0 or more, got {self.shift}")
+        if not 0 <= self.rotate <= 180:
+            raise ValueError(f"augmentation.rotate is an angle from 0 to 180 degrees, got {self.rotate}")
+        if not 0 <= self.scale < 1:
+            raise ValueError(f"augmentation.scale is a fraction from 0 to below 1, got {self.scale}")
+
+    def __call__(self, images: Tensor, draws: Tensor, seed: int) -> Tensor:
+        """Augments and normalises a batch.
+
+        Args:
+            images: uint8 ``[B, H, W, C]``.
+            draws: int64 ``[B]``, the number of each draw, ``epoch * len(dataset) + index``.
+            seed: Any integer; another seed gives other augmentations.
+
+        Returns:
+            float32 ``[B, C, H, W]`` in [-1, 1]; exactly ``images / 127.5 - 1`` when everything is off.
+        """
+        batch = normalize(images)
+        if self == Augmentation():
+            return batch
+        uniform = uniform_per_draw(draws.to(images.device), seed, count=5)  # [B, 5]
+        if self.rotate or self.scale:
+            angles = (2 * uniform[:, 0] - 1) * math.radians(self.rotate)
+            factors = 1 + (2 * uniform[:, 1] - 1) * self.scale
+            batch = _rotate_and_scale(batch, angles, factors)
+        if self.flip or self.shift:
+            offsets = (uniform[:, 2:4] * (2 * self.shift + 1)).long() - self.shift  # [B, 2]
+            flipped = (uniform[:, 4] < 0.5) & self.flip
+            batch = _shift_and_flip(batch, offsets, flipped)
+        return batch
+
+    def describe(self) -> dict[str, bool | int | float]:
+        """Returns the settings as plain values, for manifests."""
+        return asdict(self)
+
+
+def uniform_per_draw(draws: Tensor, seed: int, count: int) -> Tensor:
+    """Draws `count` numbers in [0, 1) for each draw, float32 ``[B, count]``, by hashing (seed, draw, position)."""
+    signed_seed = (seed + 2**63) % 2**64 - 2**63
+    key = _mix(torch.full_like(draws, signed_seed) + _GOLDEN_GAMMA)
+    counters = _mix(key ^ _mix(draws + _GOLDEN_GAMMA))  # [B]
+    positions = torch.arange(1, count + 1, device=draws.device)
+    bits = _mix(counters[:, None] + positions * _GOLDEN_GAMMA)  # [B, count]
+    # 24 bits are what float32 holds exactly, so that every device computes the same numbers.
+    return _shift_right(bits, 40).float() * 2.0**-24
+
+
+def _mix(values: Tensor) -> Tensor:
+    values = (values ^ _shift_right(values, 30)) * _MIX_1
+    values = (values ^ _shift_right(values, 27)) * _MIX_2
+    return values ^ _shift_right(values, 31)
+
+
+def _shift_right(values: Tensor, bits: int) -> Tensor:
+    """Shifts int64 values to the right as if they were unsigned."""
+    return (values >> bits) & (2 ** (64 - bits) - 1)
+
+
+def _rotate_and_scale(images: Tensor, angles: Tensor, factors: Tensor) -> Tensor:
+    """Turns images ``[B, C, H, W]`` about their centre by `angles` (radians) and zooms by `factors`, bilinear."""
+    height, width = images.shape[-2:]
+    cosine, sine = angles.cos() / factors, angles.sin() / factors
+    zero = torch.zeros_like(angles)
+    # affine_grid works in coordinates from -1 to 1 on both axes: off square, a rotation has to undo that.
+    rows = [cosine, -sine * height / width, zero, sine * width / height, cosine, zero]
+    matrices = torch.stack(rows, dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _shift_and_flip(images: Tensor, offsets: Tensor, flipped: Tensor) -> Tensor:
+    """Shifts images ``[B, C, H, W]`` by whole pixels, offsets ``[B, 2]`` as (y, x), then mirrors the flipped."""
+    height, width = images.shape[-2:]
+    rows = (torch.arange(height, device=images.device) - offsets[:, :1]).clamp(0, height - 1)  # [B, H]
+    columns = torch.arange(width, device=images.device).expand(len(images), -1)  # [B, W]
+    columns = torch.where(flipped[:, None], width - 1 - columns, columns)
+    columns = (columns - offsets[:, 1:]).clamp(0, width - 1)
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    # Advanced indices around a slice put their axes first: [B, H, W, C].
+    picked = images[batch, :, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,107 @@
+"""The one tensor that crosses between the stages, and the value that says how to read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CodeLayout:
+    """How to read codes ``[B, T]``: which grid each position belongs to, and how many codes that grid has.
+
+    A plain VQ-VAE has one grid, VQ-VAE-2 (arXiv 1906.00446) one per level from coarse to fine, residual
+    quantization of depth d has d grids of one shape. Grids lie one after another in the sequence, each in
+    raster order (last axis fastest).
+
+    Args:
+        grids: Shape of each grid, coarse to fine: ``(height, width)`` for images; one or three axes for
+            sound and video.
+        codebook_sizes: Number of codes of each grid; codes of grid g are in ``[0, codebook_sizes[g])``.
+
+    Raises:
+        ValueError: If there is no grid, a shape has not one to three positive axes, or the number of
+            codebook sizes is not the number of grids.
+    """
+
+    grids: tuple[tuple[int, ...], ...]
+    codebook_sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grids", tuple(tuple(int(size) for size in grid) for grid in self.grids))
+        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
+        if not self.grids or len(self.grids) != len(self.codebook_sizes):
+            raise ValueError(
+                f"a layout needs one codebook size per grid and at least one grid, "
+                f"got grids {self.grids} and codebook sizes {self.codebook_sizes}"
+            )
+        for grid in self.grids:
+            if not 1 <= len(grid) <= 3 or min(grid) < 1:
+                raise ValueError(f"a grid has one to three positive axes, got {grid}")
+        if min(self.codebook_sizes) < 1:
+            raise ValueError(f"a codebook has at least one code, got sizes {self.codebook_sizes}")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of positions of each grid."""
+        return tuple(math.prod(grid) for grid in self.grids)
+
+    @property
+    def length(self) -> int:
+        """T, the number of positions of all grids together."""
+        return sum(self.lengths)
+
+    @property
+    def vocabulary(self) -> int:
+        """K, the largest codebook size: the width of a prior's logits."""
+        return max(self.codebook_sizes)
+
+    def split(self, codes: Tensor) -> tuple[Tensor, ...]:
+        """Views ``[B, *grid]`` of ``codes [B, T, ...]``, one per grid. Trailing axes are kept.
+
+        Raises:
+            ValueError: If the sequence is not T long.
+        """
+        if codes.ndim < 2 or codes.shape[1] != self.length:
+            raise ValueError(f"codes of shape [B, {self.length}] expected, got {list(codes.shape)}")
+        parts = codes.split(self.lengths, dim=1)
+        return tuple(part.unflatten(1, grid) for part, grid in zip(parts, self.grids, strict=True))
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """The inverse of :meth:`split`: ``[B, *grid]`` per grid to ``[B, T]``.
+
+        Raises:
+            ValueError: If the parts are not of the layout's grids.
+        """
+        shapes = tuple(tuple(part.shape[1 : 1 + len(g)]) for part, g in zip(parts, self.grids, strict=False))
+        if len(parts) != len(self.grids) or shapes != self.grids:
+            raise ValueError(f"one part [B, *grid] for each of {self.grids} expected, got {shapes}")
+        flat = [part.flatten(1, len(grid)) for part, grid in zip(parts, self.grids, strict=True)]
+        return torch.cat(flat, dim=1)
+
+    def codebook_size_at(self) -> Tensor:
+        """Codebook size of every position, int64 ``[T]``."""
+        sizes = torch.tensor(self.codebook_sizes)
+        return sizes.repeat_interleave(torch.tensor(self.lengths))
+
+    def check(self, codes: Tensor) -> None:
+        """Raise ValueError unless every code of ``codes [B, T]`` exists in its grid's codebook."""
+        for grid, size, part in zip(self.grids, self.codebook_sizes, self.split(codes), strict=True):
+            if part.numel() and (part.min() < 0 or part.max() >= size):
+                raise ValueError(
+                    f"codes of grid {grid} are 0 to {size - 1}, got {int(part.min())} to {int(part.max())}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, for a manifest or a config file."""
+        return {"grids": [list(grid) for grid in self.grids], "codebook_sizes": list(self.codebook_sizes)}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> CodeLayout:
+        """The layout that :meth:`to_dict` wrote."""
+        return cls(tuple(tuple(grid) for grid in plain["grids"]), tuple(plain["codebook_sizes"]))

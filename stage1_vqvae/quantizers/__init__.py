@@ -1,0 +1,1 @@
+"""Quantizers: one interface (:class:`~stage1_vqvae.quantizers.base.Quantizer`), one file per family."""

@@ -1,0 +1,27 @@
+"""k-means, to start a codebook where the data are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stage1_vqvae.quantizers.search import nearest
+
+
+def kmeans(points: Tensor, clusters: int, iterations: int = 10) -> Tensor:
+    """Lloyd's algorithm from the first ``clusters`` points (repeated where there are fewer): centres ``[K, D]``.
+
+    Points come shuffled, so the first are a random start. An empty cluster keeps its centre.
+
+    Args:
+        points: ``[N, D]``, N at least 1.
+        clusters: K.
+        iterations: Rounds of assigning and averaging.
+    """
+    centres = points[torch.arange(clusters, device=points.device) % len(points)].clone()
+    for _ in range(iterations):
+        assigned = nearest(points, centres)
+        counts = torch.zeros(clusters, device=points.device).index_add_(0, assigned, points.new_ones(len(points)))
+        sums = torch.zeros_like(centres).index_add_(0, assigned, points)
+        centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
+    return centres

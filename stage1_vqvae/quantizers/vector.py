@@ -1,0 +1,196 @@
+"""Vector quantization by nearest neighbour (arXiv 1711.00937), with both ways of learning the codebook."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from stage1_vqvae.quantizers.base import Quantized, Quantizer
+from stage1_vqvae.quantizers.kmeans import kmeans
+from stage1_vqvae.quantizers.ranks import pick_rows, sum_over_ranks
+from stage1_vqvae.quantizers.search import nearest
+
+POINTS_PER_CODE = 32
+"""Encoder outputs per code that the k-means start looks at, at most."""
+
+
+class VectorQuantizer(Quantizer):
+    """Nearest-neighbour quantization with a codebook learned by gradient (arXiv 1711.00937, equation 3).
+
+    The loss is ``|sg[z] - e|² + β |z - sg[e]|²``, each a mean over all elements: the first moves the codebook to
+    the encoder's outputs, the second commits the encoder to the codebook. Gradients of the decoder pass straight
+    through to the encoder.
+
+    The codebook starts as k-means centres of the first training batch. A code whose share of use falls below
+    ``revive_below`` of an even share is dead and restarts at a random encoder output.
+
+    Args:
+        dim: D, channels of a vector.
+        codebook_size: K, number of codes.
+        commitment: β, weight of the commitment term; the paper finds 0.1 to 2.0 to work alike.
+        decay: γ of the moving average of each code's use.
+        revive_below: Fraction of even use under which a code is revived; 0 never revives.
+        revive_every: Optimiser steps between looks for dead codes.
+
+    Shape: ``z [B, D, *spatial]`` to vectors of that shape and codes ``[B, *spatial]``.
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        codebook_size: int = 512,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        revive_below: float = 0.01,
+        revive_every: int = 20,
+    ) -> None:
+        super().__init__()
+        if dim < 1 or codebook_size < 1:
+            raise ValueError(f"dim and codebook_size are at least 1, got {dim} and {codebook_size}")
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is in [0, 1), got {decay}")
+        self.dim = dim
+        self.codebook_sizes = (codebook_size,)
+        self.commitment = commitment
+        self.decay = decay
+        self.revive_below = revive_below
+        self.revive_every = revive_every
+        self._own_codebook(torch.randn(codebook_size, dim) / dim**0.5)
+        self.register_buffer("usage", torch.ones(codebook_size))  # moving average of vectors per code and step
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        # What the forward passes since the last step saw: not part of the state.
+        self.register_buffer("seen", torch.zeros(codebook_size), persistent=False)
+        self._latest: Tensor | None = None
+
+    codebook: Tensor
+    usage: Tensor
+    steps: Tensor
+    started: Tensor
+    seen: Tensor
+
+    def forward(self, z: Tensor) -> Quantized:
+        """Quantize ``z [B, D, *spatial]``.
+
+        Raises:
+            ValueError: If z has not D channels.
+        """
+        if z.ndim < 3 or z.shape[1] != self.dim:
+            raise ValueError(f"vectors [B, {self.dim}, *spatial] expected, got {list(z.shape)}")
+        with torch.autocast(z.device.type, enabled=False):
+            z = z.float()
+            flat = rearrange(z, "b d ... -> (b ...) d")  # [N, D]
+            if self.training and not self.started:
+                self._start(flat.detach())
+            codes = nearest(flat.detach(), self.codebook.detach())
+            if self.training:
+                self._observe(flat.detach(), codes)
+            codes = codes.view(z.shape[0], *z.shape[2:])
+            nearby = self.lookup(codes)
+            # Exactly the codebook's vectors in value, the identity in gradient.
+            vectors = nearby.detach() + (z - z.detach())
+            return Quantized(vectors, codes, self._loss(z, nearby))
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial]``."""
+        return F.embedding(codes, self.codebook).movedim(-1, 1)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update the use of each code and revive the dead. To be called after every optimiser step, on all ranks."""
+        if not self.started:
+            return
+        sum_over_ranks(self.seen)
+        self._learn()
+        self.usage.lerp_(self.seen, 1 - self.decay)
+        self.steps += 1
+        if self.revive_below > 0 and int(self.steps) % self.revive_every == 0:
+            self._revive()
+        self._forget()
+
+    def _own_codebook(self, codebook: Tensor) -> None:
+        self.codebook = nn.Parameter(codebook)
+
+    def _loss(self, z: Tensor, nearby: Tensor) -> Tensor:
+        return F.mse_loss(nearby, z.detach()) + self.commitment * F.mse_loss(z, nearby.detach())
+
+    def _learn(self) -> None:
+        """Move the codebook by what was seen; the gradient already did."""
+
+    @torch.no_grad()
+    def _start(self, flat: Tensor) -> None:
+        """Start the codebook at the k-means centres of the first batch of all ranks."""
+        size = self.codebook_sizes[0]
+        points = pick_rows(flat, size * POINTS_PER_CODE, seed=0)
+        if len(points):
+            self.codebook.copy_(kmeans(points, size))
+            self.started.fill_(True)
+
+    def _observe(self, flat: Tensor, codes: Tensor) -> None:
+        self.seen.index_add_(0, codes, torch.ones_like(flat[:, 0]))
+        self._latest = flat
+
+    def _revive(self) -> None:
+        """Restart dead codes at random vectors of the latest batch, with an even share of use so that they live."""
+        dead = (self.usage < self.revive_below * self.usage.mean()).nonzero()[:, 0]  # [number of dead]
+        if not len(dead):
+            return
+        latest = self._latest if self._latest is not None else self.codebook[:0]
+        fresh = pick_rows(latest, len(dead), seed=int(self.steps))
+        dead = dead[: len(fresh)]
+        self.codebook[dead] = fresh
+        self.usage[dead] = self.usage.mean()
+
+    def _forget(self) -> None:
+        self.seen.zero_()
+        self._latest = None
+
+
+class EMAVectorQuantizer(VectorQuantizer):
+    """Nearest-neighbour quantization whose codebook follows moving averages (arXiv 1711.00937, appendix A.1).
+
+    Each code is the mean ``m / N`` of moving averages of the vectors assigned to it and of their number. Since
+    ``m = N e`` always holds, the state is the code e and its use N alone, and one step is::
+
+        N' = γ N + (1 - γ) n        e' = e + (1 - γ) (s - n e) / N'
+
+    with n vectors of sum s assigned. A code without vectors stays where it is, and nothing needs smoothing.
+
+    The loss is the commitment term alone. Arguments and shapes are those of :class:`VectorQuantizer`.
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        codebook_size: int = 512,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        revive_below: float = 0.01,
+        revive_every: int = 20,
+    ) -> None:
+        super().__init__(dim, codebook_size, commitment, decay, revive_below, revive_every)
+        self.register_buffer("sums", torch.zeros(codebook_size, dim), persistent=False)
+
+    sums: Tensor
+
+    def _own_codebook(self, codebook: Tensor) -> None:
+        self.register_buffer("codebook", codebook)
+
+    def _loss(self, z: Tensor, nearby: Tensor) -> Tensor:
+        return self.commitment * F.mse_loss(z, nearby.detach())
+
+    def _observe(self, flat: Tensor, codes: Tensor) -> None:
+        super()._observe(flat, codes)
+        self.sums.index_add_(0, codes, flat)
+
+    def _learn(self) -> None:
+        sum_over_ranks(self.sums)
+        after = self.usage.lerp(self.seen, 1 - self.decay).clamp(min=torch.finfo(self.usage.dtype).tiny)
+        drift = self.sums - self.seen[:, None] * self.codebook
+        self.codebook += (1 - self.decay) * drift / after[:, None]
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.sums.zero_()

@@ -1,0 +1,102 @@
+"""The VQ-VAE (arXiv 1711.00937): images to codes and back. Inference only: no losses here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.networks import Decoder, Encoder
+from stage1_vqvae.quantizers.base import Quantizer
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a pass through encoder, quantizer and decoder gives.
+
+    Attributes:
+        images: ``[B, C, H, W]``, in [-1, 1] up to the decoder's error.
+        codes: int64 ``[B, T]``.
+        loss: The quantizer's loss, a scalar.
+    """
+
+    images: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class VQVAE(nn.Module):
+    """Encoder, quantizer and decoder for images of one size.
+
+    Args:
+        image_size: ``(H, W)`` in pixels.
+        channels: C, channels of an image, 1 to 4.
+        quantizer: Any :class:`~stage1_vqvae.quantizers.base.Quantizer`.
+        hidden: Width of encoder and decoder.
+        residual_hidden: Width inside their residual blocks.
+        residual_layers: Number of their residual blocks.
+        factor: Downsampling factor, a power of two; a code stands for ``factor × factor`` pixels.
+
+    Raises:
+        ValueError: If the factor does not divide the image size, or there are not 1 to 4 channels.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        channels: int,
+        quantizer: Quantizer,
+        hidden: int = 128,
+        residual_hidden: int = 32,
+        residual_layers: int = 2,
+        factor: int = 4,
+    ) -> None:
+        super().__init__()
+        height, width = image_size
+        if not 1 <= channels <= 4:
+            raise ValueError(f"images have 1 to 4 channels, got {channels}")
+        shape = (channels, quantizer.dim, hidden, residual_hidden, residual_layers, factor)
+        self.encoder = Encoder(*shape)
+        if height % factor or width % factor:
+            near = [max(factor, round(size / factor) * factor) for size in (height, width)]
+            raise ValueError(
+                f"image_size {height}×{width} is not divisible by factor {factor}: {near[0]}×{near[1]} would work"
+            )
+        self.quantizer = quantizer
+        self.decoder = Decoder(*shape)
+        self.channels = channels
+        self.image_size = (height, width)
+        grid = (height // factor, width // factor)
+        self.layout = CodeLayout((grid,) * len(quantizer.codebook_sizes), quantizer.codebook_sizes)
+
+    def forward(self, images: Tensor) -> Reconstruction:
+        """Encode, quantize and decode ``images [B, C, H, W]`` in [-1, 1].
+
+        Raises:
+            ValueError: If images are not of the model's size and channels.
+        """
+        quantized = self.quantizer(self.encoder(self._checked(images)))
+        return Reconstruction(self.decoder(quantized.vectors), self._flatten(quantized.codes), quantized.loss)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes ``[B, T]`` of ``images [B, C, H, W]`` in [-1, 1]."""
+        return self._flatten(self.quantizer(self.encoder(self._checked(images))).codes)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images ``[B, C, H, W]`` in [-1, 1] of ``codes [B, T]``."""
+        grids = torch.stack(self.layout.split(codes), dim=-1)  # [B, h, w, depth]
+        vectors = self.quantizer.lookup(grids if grids.shape[-1] > 1 else grids.squeeze(-1))
+        return self.decoder(vectors).clamp(-1, 1)
+
+    def _checked(self, images: Tensor) -> Tensor:
+        expected = (self.channels, *self.image_size)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise ValueError(f"images [B, {', '.join(map(str, expected))}] expected, got {list(images.shape)}")
+        return images
+
+    def _flatten(self, codes: Tensor) -> Tensor:
+        """Codes ``[B, h, w]``, or ``[B, h, w, depth]`` of a residual quantizer, one grid after another: ``[B, T]``."""
+        return rearrange(codes.flatten(3) if codes.ndim > 3 else codes[..., None], "b h w d -> b (d h w)")

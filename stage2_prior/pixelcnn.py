@@ -1,0 +1,234 @@
+"""A gated PixelCNN over the layout's grids (arXiv 1606.05328), finer grids conditioned on coarser ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stage1_vqvae.codes import CodeLayout
+from stage2_prior.prior import Prior
+
+
+class PixelCNN(Prior):
+    """One :class:`GatedStack` per grid, each conditioned on the class and, as in VQ-VAE-2, on all coarser grids.
+
+    Args:
+        layout: How the codes are laid out; grids of one axis are taken as a single row.
+        num_classes: Number of classes; 0 for a prior without labels.
+        channels: Channels of the vertical and of the horizontal stack.
+        layers: Gated layers of each grid's stack.
+        kernel: Side of the kernels that the cropped ones are part of, odd and at least 3. With
+            r = ``layers * (kernel // 2)``, a place sees r + 1 rows above, r columns to either side in them,
+            and r + 1 places to its left.
+        dropout: On what each gated layer adds to the horizontal stack.
+        coarse_blocks: Residual blocks that coarser grids go through.
+
+    Raises:
+        ValueError: If the kernel is even or less than 3, or a grid has three axes.
+    """
+
+    def __init__(
+        self,
+        layout: CodeLayout,
+        num_classes: int = 0,
+        *,
+        channels: int = 64,
+        layers: int = 15,
+        kernel: int = 3,
+        dropout: float = 0.1,
+        coarse_blocks: int = 2,
+    ) -> None:
+        super().__init__(layout, num_classes)
+        if kernel < 3 or kernel % 2 == 0:
+            raise ValueError(f"kernel is odd and at least 3, got {kernel}")
+        for grid in layout.grids:
+            if len(grid) > 2:
+                raise ValueError(f"a PixelCNN takes grids of one or two axes, got {grid}: use a transformer")
+        self.stacks = nn.ModuleList()
+        for level, grid in enumerate(layout.grids):
+            *_, height, width = (1, *grid)
+            *coarser, own = layout.codebook_sizes[: level + 1]
+            condition = Condition((height, width), channels, num_classes, coarser, coarse_blocks)
+            self.stacks.append(GatedStack((height, width), own, condition, channels, layers, kernel, dropout))
+
+    def predict(self, codes: Tensor, labels: Tensor) -> Tensor:
+        """Logits ``[B, T', K]`` for a prefix ``codes [B, T']`` and class indices ``labels [B]``."""
+        logits: list[Tensor] = []
+        coarser: list[Tensor] = []
+        ends = list(accumulate(self.layout.lengths))
+        for stack, own in zip(self.stacks, codes.tensor_split(ends[:-1], dim=1), strict=True):
+            if own.shape[1] == 0:
+                break  # the prefix ends before this grid
+            assert isinstance(stack, GatedStack)
+            rows = -(-own.shape[1] // stack.shape[1])
+            missing = rows * stack.shape[1] - own.shape[1]
+            grid = F.pad(own, (0, missing)).unflatten(1, (rows, -1))  # [B, rows, W]
+            found = stack(grid, stack.condition(labels, coarser)).flatten(1, 2)[:, : own.shape[1]]
+            logits.append(F.pad(found, (0, self.layout.vocabulary - found.shape[2])))
+            coarser.append(grid)
+        return torch.cat(logits, dim=1)
+
+
+class Streams(NamedTuple):
+    """Features ``[B, C, H, W]`` of the two stacks.
+
+    Those of ``vertical`` at row i know the codes of the rows above i, those of ``horizontal`` also the codes to
+    their left.
+    """
+
+    vertical: Tensor
+    horizontal: Tensor
+
+
+class GatedStack(nn.Module):
+    """A gated PixelCNN over one grid: codes and a condition to logits.
+
+    The codes' embeddings enter shifted, one row down for the vertical stack and one column right for the
+    horizontal one. That is mask A; all layers after it may look at their own place (mask B) and are alike.
+
+    Args:
+        shape: Height and width of the grid.
+        codebook_size: Number of codes.
+        condition: Makes what all layers are conditioned on; the caller runs it, once for a whole grid.
+        channels, layers, kernel, dropout: As for :class:`PixelCNN`.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        codebook_size: int,
+        condition: Condition,
+        channels: int,
+        layers: int,
+        kernel: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.code = nn.Embedding(codebook_size, channels)
+        self.place = nn.Parameter(torch.randn(channels, *shape) * 0.02)
+        self.condition = condition
+        self.layers = nn.ModuleList(GatedLayer(channels, kernel, dropout) for _ in range(layers))
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, codebook_size, 1)
+        )
+
+    def forward(self, codes: Tensor, condition: Tensor) -> Tensor:
+        """Logits ``[B, rows, W, codebook_size]`` of the first rows ``codes [B, rows, W]`` of the grid.
+
+        Args:
+            codes: The first rows, or all.
+            condition: What :attr:`condition` returned, ``[B, C, H or 1, W or 1]``.
+        """
+        rows = codes.shape[1]
+        known = self.code(codes).movedim(3, 1)  # [B, C, rows, W]
+        place = self.place[:, :rows]
+        streams = Streams(F.pad(known, (0, 0, 1, -1)) + place, F.pad(known, (1, -1)) + place)
+        for layer in self.layers:
+            streams = layer(streams, condition[:, :, :rows])
+        return self.head(streams.horizontal).movedim(1, 3)
+
+
+class GatedLayer(nn.Module):
+    """One gated layer of both stacks: figure 2 and equation 4 of arXiv 1606.05328.
+
+    Unlike the paper's, the vertical stack adds its input too: without that, fifteen layers learn more slowly.
+    """
+
+    def __init__(self, channels: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        reach = kernel // 2
+        self.vertical = CroppedConv2d(channels, 2 * channels, above=reach, left=reach, right=reach)
+        self.horizontal = CroppedConv2d(channels, 2 * channels, above=0, left=reach, right=0)
+        self.vertical_to_horizontal = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
+        self.condition = nn.Conv2d(channels, 4 * channels, 1, bias=False)
+        self.residual = nn.Conv2d(channels, channels, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, streams: Streams, condition: Tensor) -> Streams:
+        """Transform both stacks under ``condition [B, C, H or 1, W or 1]``."""
+        to_vertical, to_horizontal = self.condition(condition).chunk(2, dim=1)
+        above = self.vertical(streams.vertical) + to_vertical
+        left = self.horizontal(streams.horizontal) + self.vertical_to_horizontal(above) + to_horizontal
+        return Streams(
+            streams.vertical + gate(above),
+            streams.horizontal + self.residual(self.dropout(gate(left))),
+        )
+
+
+def gate(x: Tensor) -> Tensor:
+    """The gated activation of ``[B, 2C, H, W]``: ``tanh(first half) * sigmoid(second half)``, ``[B, C, H, W]``."""
+    value, opening = x.chunk(2, dim=1)
+    return value.tanh() * opening.sigmoid()
+
+
+class CroppedConv2d(nn.Conv2d):
+    """A masked convolution without the weights that the mask would clear.
+
+    It sees each place, so many rows above and columns beside it, and nothing below.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, above: int, left: int, right: int) -> None:
+        super().__init__(in_channels, out_channels, (above + 1, left + 1 + right))
+        self.margins = (left, right, above, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x [B, C, H, W]``, keeping height and width."""
+        return super().forward(F.pad(x, self.margins))
+
+
+class Condition(nn.Module):
+    """What a grid's layers are conditioned on: the class, and the coarser grids at the grid's resolution.
+
+    Args:
+        shape: Height and width of the grid.
+        channels: Channels of the condition.
+        num_classes: Number of classes; the embedding has one more row, "any class".
+        coarser: Codebook sizes of the coarser grids.
+        blocks: Residual blocks over the coarser grids.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], channels: int, num_classes: int, coarser: Sequence[int], blocks: int
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.label = nn.Embedding(num_classes + 1, channels)
+        self.codes = nn.ModuleList(nn.Embedding(size, channels) for size in coarser)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks if coarser else 0)))
+
+    def forward(self, labels: Tensor, coarser: Sequence[Tensor]) -> Tensor:
+        """Condition ``[B, C, H, W]`` of class indices ``[B]`` and coarser codes ``[B, h, w]`` each.
+
+        The height and width are those of the grid, or 1 if nothing is coarser.
+        """
+        label = self.label(labels)[:, :, None, None]
+        if not coarser:
+            return label
+        seen = [
+            F.interpolate(embed(codes).movedim(3, 1), self.shape, mode="nearest")
+            for embed, codes in zip(self.codes, coarser, strict=True)
+        ]
+        return label + self.blocks(torch.stack(seen).sum(0))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions around which the input is added; it sees to all sides."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform ``x [B, C, H, W]``."""
+        return x + self.branch(x)

@@ -1,0 +1,186 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stage1_vqvae.codes import CodeLayout
+from stage2_prior.pixelcnn import CroppedConv2d, PixelCNN
+
+SQUARE = CodeLayout(((4, 4),), (5,))
+WIDE = CodeLayout(((3, 5),), (4,))
+TALL = CodeLayout(((5, 2),), (4,))
+ROW = CodeLayout(((6,),), (4,))
+TWO_LEVELS = CodeLayout(((2, 3), (4, 6)), (3, 5))
+UNEVEN_LEVELS = CodeLayout(((2, 2), (3, 5)), (5, 3))
+RESIDUAL = CodeLayout(((3, 2), (3, 2), (3, 2)), (4, 3, 4))
+LAYOUTS = [SQUARE, WIDE, TALL, ROW, TWO_LEVELS, UNEVEN_LEVELS, RESIDUAL]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors this small cost far more to share out among threads than to compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(layout, num_classes=3, **settings):
+    torch.manual_seed(0)
+    return PixelCNN(layout, num_classes, **{"channels": 16, "layers": 5, **settings}).eval()
+
+
+def random_codes(layout, batch, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(batch, layout.length, generator=generator)
+    return (draws * layout.codebook_size_at()).long()
+
+
+@torch.no_grad()
+def influence(prior, layout):
+    """bool [T, T]: whether code j changes a logit at t, over all values that code j can take."""
+    codes = random_codes(layout, 1)
+    base = prior(codes)
+    seen = torch.zeros(layout.length, layout.length, dtype=torch.bool)
+    for j, size in enumerate(layout.codebook_size_at().tolist()):
+        changed = codes.repeat(size, 1)
+        changed[:, j] = torch.arange(size)
+        seen[j] = (torch.nan_to_num(prior(changed) - base, nan=0.0).abs() > 1e-9).any(dim=(0, 2))
+    return seen
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.grids))
+def test_a_code_reaches_all_later_logits_and_no_other(layout):
+    # In double precision, so that a weak but real influence is not lost in rounding.
+    seen = influence(build(layout).double(), layout)
+    later = torch.ones_like(seen).triu(1)
+    assert torch.equal(seen, later)
+
+
+@pytest.mark.parametrize(("kernel", "layers"), [(3, 1), (3, 2), (5, 1)])
+def test_the_receptive_field_is_every_place_above_and_to_the_left(kernel, layers):
+    layout = CodeLayout(((5, 7),), (3,))
+    seen = influence(build(layout, kernel=kernel, layers=layers).double(), layout)
+    reach = layers * (kernel // 2)
+    for t, j in product(range(layout.length), repeat=2):
+        (row, column), (row_j, column_j) = divmod(t, 7), divmod(j, 7)
+        # Shifted in by one, a code lies one row (vertical) or one column (horizontal) further away. What the
+        # vertical stack collects enters the horizontal one at every layer and travels right from there.
+        up, right = row - row_j, column - column_j
+        same_row = up == 0 and 1 <= right <= reach + 1
+        above = 1 <= up <= reach + 1 and abs(right) <= reach
+        if same_row or above:
+            assert seen[j, t], f"blind spot: {row_j, column_j} does not reach {row, column}"
+        else:
+            assert not seen[j, t]
+
+
+@given(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.integers(1, 5), st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_cropped_convolution_is_a_masked_full_one(above, left, right, height, width):
+    torch.manual_seed(above + 3 * left + 9 * right)
+    conv = CroppedConv2d(2, 3, above=above, left=left, right=right).double()
+    x = torch.randn(1, 2, height, width).double()
+    reach = 2
+    full = np.zeros((3, 2, 2 * reach + 1, 2 * reach + 1))
+    full[:, :, reach - above : reach + 1, reach - left : reach + right + 1] = conv.weight.detach().numpy()
+    padded = np.pad(x[0].numpy(), ((0, 0), (reach, reach), (reach, reach)))
+    expected = np.zeros((3, height, width))
+    for i, j in product(range(height), range(width)):
+        window = padded[:, i : i + 2 * reach + 1, j : j + 2 * reach + 1]
+        expected[:, i, j] = (full * window).sum((1, 2, 3)) + conv.bias.detach().numpy()
+    np.testing.assert_allclose(conv(x)[0].detach().numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", [WIDE, TWO_LEVELS, RESIDUAL], ids=lambda layout: str(layout.grids))
+@torch.no_grad()
+def test_a_prefix_gives_the_first_logits(layout):
+    prior = build(layout)
+    codes, labels = random_codes(layout, 2), torch.tensor([1, -1])
+    logits = prior(codes, labels)
+    for length in range(1, layout.length + 1):
+        torch.testing.assert_close(prior(codes[:, :length], labels), logits[:, :length], atol=1e-5, rtol=0)
+
+
+def test_a_prefix_leaves_finer_grids_alone():
+    prior = build(TWO_LEVELS)
+    called = []
+    for level, stack in enumerate(prior.stacks):
+        stack.register_forward_hook(lambda *_, level=level: called.append(level))
+    prior(random_codes(TWO_LEVELS, 1)[:, :6])
+    assert called == [0]
+
+
+@pytest.mark.parametrize("layout", [CodeLayout(((2, 3),), (2,)), CodeLayout(((1, 2), (2, 1)), (3, 2))])
+@torch.no_grad()
+def test_probabilities_of_all_sequences_sum_to_one(layout):
+    sequences = torch.tensor(list(product(*(range(size) for size in layout.codebook_size_at().tolist()))))
+    prior = build(layout)
+    for label in (-1, 0, 2):
+        total = prior.log_prob(sequences, torch.full((len(sequences),), label)).logsumexp(0)
+        assert total.item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("layout", [WIDE, TWO_LEVELS], ids=lambda layout: str(layout.grids))
+@torch.no_grad()
+def test_labels_change_every_logit(layout):
+    prior = build(layout)
+    codes = random_codes(layout, 1).repeat(4, 1)
+    logits = prior(codes, torch.tensor([0, 1, 2, -1]))
+    for one, other in ((0, 1), (1, 2), (2, 3)):
+        assert (logits[one] != logits[other]).any(dim=1).all()
+    assert torch.equal(prior(codes), prior(codes, torch.full((4,), -1)))
+
+
+@torch.no_grad()
+def test_eval_is_deterministic_and_independent_of_the_batch():
+    prior = build(TWO_LEVELS, dropout=0.5)
+    state = {name: value.clone() for name, value in prior.state_dict().items()}
+    codes, labels = random_codes(TWO_LEVELS, 4), torch.tensor([0, 1, 2, -1])
+    logits = prior(codes, labels)
+    assert torch.equal(prior(codes, labels), logits)
+    for i in range(4):
+        torch.testing.assert_close(prior(codes[i : i + 1], labels[i : i + 1])[0], logits[i], atol=1e-5, rtol=0)
+    assert all(torch.equal(value, state[name]) for name, value in prior.state_dict().items())
+
+
+def test_dropout_acts_in_training_only():
+    prior = build(SQUARE, dropout=0.5)
+    codes = random_codes(SQUARE, 2)
+    calm = prior(codes)
+    prior.train()
+    assert not torch.equal(prior(codes), calm)
+
+
+@pytest.mark.parametrize("layout", [SQUARE, UNEVEN_LEVELS, RESIDUAL], ids=lambda layout: str(layout.grids))
+def test_gradients_reach_every_parameter(layout):
+    prior = build(layout, layers=3)
+    codes, labels = random_codes(layout, 16), torch.arange(16) % 4 - 1
+    prior.log_prob(codes, labels).sum().backward()
+    for name, parameter in prior.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert (parameter.grad.flatten(1) if parameter.ndim > 1 else parameter.grad).abs().sum() > 0, name
+
+
+def test_it_learns_a_few_sequences_by_heart():
+    prior = build(TWO_LEVELS, num_classes=4, layers=3, dropout=0.0).train()
+    codes, labels = random_codes(TWO_LEVELS, 4), torch.arange(4)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=1e-2)
+    for _ in range(50):
+        loss = prior.nats(codes, labels).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert prior.eval().nats(codes, labels).mean().item() < 0.05
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="one or two axes, got \\(2, 2, 2\\)"):
+        PixelCNN(CodeLayout(((2, 2, 2),), (4,)))
+    for kernel in (1, 4):
+        with pytest.raises(ValueError, match=f"odd and at least 3, got {kernel}"):
+            PixelCNN(SQUARE, kernel=kernel)
