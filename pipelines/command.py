@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch.multiprocessing as mp
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from pipelines import processes
 from pipelines.building import build
@@ -47,7 +47,7 @@ def command(config_name: str) -> Callable[[Callable[[Settings], Any]], Callable[
                 settings = plain(config)
                 hardware: Hardware = build(settings["trainer"], "trainer")
                 processes.run_on_all(run_quietly, task, settings, processes=hardware.processes)
-            except mp.ProcessExitedException:
+            except ProcessExitedException:
                 raise SystemExit(1) from None  # the process has said why
             except (ValueError, OSError, OmegaConfBaseException) as error:
                 if config.get("debug"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others; a rank that works alone (on the report, say) may take minutes."""
@@ -51,7 +51,7 @@ def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> No
     elif processes == 1:
         task(*arguments)
     else:
-        mp.spawn(_spawned, args=(processes, _free_port(), task, arguments), nprocs=processes)  # type: ignore[attr-defined]
+        spawn(_spawned, args=(processes, _free_port(), task, arguments), nprocs=processes)
 
 
 def started_elsewhere() -> bool:

@@ -1,3 +1,6 @@
 """placeholder."""
+
 from pipelines.run_folder import RunFolder
+
+
 def write_report(folder: RunFolder) -> None: ...

@@ -52,7 +52,7 @@ def train_stage1(settings: Settings) -> None:
     processes.barrier()
     console.print(
         f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "
-        f"perplexity {_listed(figures, 'perplexity')} on {len(images.validation)} held-out images"  # type: ignore[arg-type]
+        f"perplexity {_listed(figures, 'perplexity')} on {len(images.validation)} held-out images"
     )
 
 
@@ -79,7 +79,7 @@ def image_settings(settings: Settings) -> dict[str, Any]:
 def described(images: ImageData) -> dict[str, Any]:
     """What a model's folder says of the images it was trained on."""
     return {
-        "train": images.train.description,  # type: ignore[attr-defined]
+        "train": images.train.description,
         "class_names": list(images.class_names),
     }
 

@@ -51,8 +51,12 @@ class EncodedImages:
         # PIL's decoders raise OSError, SyntaxError, struct.error, EOFError, ... on broken files.
         except Exception as error:
             where = path if encoded is None and path else f"row {row} of {self._name} {path}".rstrip()
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{where} is no readable image ({reason}): replace or remove it") from error
+            raise ValueError(f"{where} is no readable image ({first_line(error)}): replace or remove it") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Returns what an error of another library says, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def encoded_set(
@@ -147,13 +151,13 @@ def _index_labels(
         names = tuple(feature.names)
         known = {position: position for position in range(len(names))}
     else:
-        present = {value for column in values.values() for value in column if value not in (None, -1)}
+        present = [value for column in values.values() for value in column if value not in (None, -1)]
         if not all(isinstance(value, (int, str)) for value in present) or len(set(map(type, present))) > 1:
             raise ValueError(
                 f"the labels in column {name} are neither all integers nor all strings: "
                 f"set data.label_column to another column, or to null"
             )
-        known = {value: position for position, value in enumerate(sorted(present))}
+        known = {value: position for position, value in enumerate(sorted(set(present)))}
         names = tuple(str(value) for value in known)
     unlabelled = {None: -1, -1: -1}
     try:

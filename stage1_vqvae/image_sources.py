@@ -248,14 +248,14 @@ class Hub(ImageSource):
             return _parquet(self, self.name, self.files, columns)
         import datasets
 
-        from stage1_vqvae.image_encoded import encoded_set
+        from stage1_vqvae.image_encoded import encoded_set, first_line
 
         try:
             named = datasets.load_dataset(self.name, self.subset)
         # What a missing network or name raises depends on the versions of three libraries.
         except Exception as error:
             raise ValueError(
-                f"data.name={self.name} cannot be had from the hub ({str(error).splitlines()[0]}): check the "
+                f"data.name={self.name} cannot be had from the hub ({first_line(error)}): check the "
                 f"name and the network, or set data.files to the data set's parquet files on this machine"
             ) from error
         splits = choose_splits(dict(named))
@@ -277,7 +277,7 @@ def _parquet(source: ImageSource, name: str, files: str, columns: tuple[str, str
     def read() -> ImageSet:
         import datasets
 
-        from stage1_vqvae.image_encoded import encoded_set
+        from stage1_vqvae.image_encoded import encoded_set, first_line
 
         # Not load_dataset: that counts its uses over the network, also those of local files.
         try:
@@ -289,9 +289,9 @@ def _parquet(source: ImageSource, name: str, files: str, columns: tuple[str, str
                 )
                 for split, shards in paths.items()
             }
-        except datasets.exceptions.DatasetGenerationError as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise ValueError(f"data.files={files} cannot be read as parquet ({reason})") from error
+        except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+            reason = first_line(error.__cause__ or error)
+            raise ValueError(f"data.files={files} cannot be read as parquet ({reason}): replace the file") from error
         return encoded_set(splits, name, source.preprocessing, *columns)
 
     return Found(name, identity, read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,16 +44,13 @@ class SamplingSettings:
 
 
 def image_noise(seed: int, images: Iterable[int], length: int) -> Tensor:
-    """A uniform number for every code of every image, a function of (seed, image index) alone: ``[B, T]``.
+    """A uniform number for every code of every image, a function of (seed, image index) alone: float64 ``[B, T]``.
 
     What image i becomes thus depends neither on its batch nor on the process that draws it.
     """
-    rows = []
-    for image in images:
-        # Two 32-bit halves: no two (seed, image) share a stream.
-        generator = torch.Generator().manual_seed((seed & 0xFFFFFFFF) << 32 | (image & 0xFFFFFFFF))
-        rows.append(torch.rand(length, generator=generator))
-    return torch.stack(rows) if rows else torch.empty(0, length)
+    # Philox is a counter-based generator: every key is a stream of its own.
+    rows = [np.random.Generator(np.random.Philox(key=(seed, image))).random(length) for image in images]
+    return torch.from_numpy(np.array(rows).reshape(-1, length))
 
 
 def classes_in_turn(n: int, num_classes: int) -> Tensor:
@@ -74,7 +72,7 @@ def sample(
     Args:
         prior: Any prior, in eval mode.
         labels: int64 ``[B]``, -1 for "any class".
-        noise: Uniform numbers in [0, 1), ``[B, T]``: code t is the inverse of its cumulative distribution there.
+        noise: Uniform numbers in [0, 1), float64 ``[B, T]``, at which each code's cumulative distribution is inverted.
         settings: How to draw.
         known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn.
         progress: Called after every position.
@@ -97,9 +95,9 @@ def sample(
 
 
 def draw(logits: Tensor, noise: Tensor) -> Tensor:
-    """The code at which the cumulative distribution of ``logits [B, K]`` passes ``noise [B]``: int64 ``[B]``."""
+    """Codes ``[B]`` at which the cumulative distribution of ``logits [B, K]`` passes ``noise [B]``, a float64."""
     cumulative = logits.softmax(-1, dtype=torch.float64).cumsum(-1)  # [B, K]
-    threshold = noise.double()[:, None] * cumulative[:, -1:]
+    threshold = noise[:, None] * cumulative[:, -1:]
     return (cumulative <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1)
 
 

@@ -116,7 +116,7 @@ def test_splits_have_to_fit_together() -> None:
 
 
 def test_broken_images_are_named(tmp_path: Path) -> None:
-    truncated = opened({"img": [{"bytes": png(0), "path": None}, {"bytes": png(0)[:60], "path": "b.png"}]})
+    truncated = opened({"img": [{"bytes": png(0), "path": None}, {"bytes": png(0)[:40], "path": "b.png"}]})
     with pytest.raises(ValueError, match=r"row 1 of things, train b\.png is no readable image \(.+\): replace"):
         levels(truncated)
     (tmp_path / "text.jpg").write_text("hello")

@@ -19,15 +19,6 @@ RESIDUAL = CodeLayout(((3, 2), (3, 2), (3, 2)), (4, 3, 4))
 LAYOUTS = [SQUARE, WIDE, TALL, ROW, TWO_LEVELS, UNEVEN_LEVELS, RESIDUAL]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors this small cost far more to share out among threads than to compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(layout, num_classes=3, **settings):
     torch.manual_seed(0)
     return PixelCNN(layout, num_classes, **{"channels": 16, "layers": 5, **settings}).eval()

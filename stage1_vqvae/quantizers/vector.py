@@ -61,15 +61,15 @@ class VectorQuantizer(Quantizer):
         self.register_buffer("usage", torch.ones(codebook_size))  # moving average of vectors per code and step
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        # What the forward passes since the last step saw: not part of the state.
-        self.register_buffer("seen", torch.zeros(codebook_size), persistent=False)
-        self._latest: Tensor | None = None
+        # What the forward passes since the last step saw. Plain attributes, not buffers: no part of the state, and
+        # nothing that DistributedDataParallel may overwrite with the first rank's.
+        self._seen: Tensor | None = None  # vectors per code, [K]
+        self._latest: Tensor | None = None  # the last pass's vectors, [N, D]
 
     codebook: Tensor
     usage: Tensor
     steps: Tensor
     started: Tensor
-    seen: Tensor
 
     def forward(self, z: Tensor) -> Quantized:
         """Quantize ``z [B, D, *spatial]``.
@@ -102,9 +102,10 @@ class VectorQuantizer(Quantizer):
         """Update the use of each code and revive the dead. To be called after every optimiser step, on all ranks."""
         if not self.started:
             return
-        sum_over_ranks(self.seen)
-        self._learn()
-        self.usage.lerp_(self.seen, 1 - self.decay)
+        seen = self._seen if self._seen is not None else torch.zeros_like(self.usage)
+        sum_over_ranks(seen)
+        self._learn(seen)
+        self.usage.lerp_(seen, 1 - self.decay)
         self.steps += 1
         if self.revive_below > 0 and int(self.steps) % self.revive_every == 0:
             self._revive()
@@ -116,8 +117,8 @@ class VectorQuantizer(Quantizer):
     def _loss(self, z: Tensor, nearby: Tensor) -> Tensor:
         return F.mse_loss(nearby, z.detach()) + self.commitment * F.mse_loss(z, nearby.detach())
 
-    def _learn(self) -> None:
-        """Move the codebook by what was seen; the gradient already did."""
+    def _learn(self, seen: Tensor) -> None:
+        """Move the codebook by what all ranks saw (``seen [K]`` vectors per code); the gradient already did."""
 
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
@@ -129,7 +130,9 @@ class VectorQuantizer(Quantizer):
             self.started.fill_(True)
 
     def _observe(self, flat: Tensor, codes: Tensor) -> None:
-        self.seen.index_add_(0, codes, torch.ones_like(flat[:, 0]))
+        if self._seen is None:
+            self._seen = torch.zeros_like(self.usage)
+        self._seen.index_add_(0, codes, torch.ones_like(flat[:, 0]))
         self._latest = flat
 
     def _revive(self) -> None:
@@ -144,8 +147,7 @@ class VectorQuantizer(Quantizer):
         self.usage[dead] = self.usage.mean()
 
     def _forget(self) -> None:
-        self.seen.zero_()
-        self._latest = None
+        self._seen = self._latest = None
 
 
 class EMAVectorQuantizer(VectorQuantizer):
@@ -171,9 +173,7 @@ class EMAVectorQuantizer(VectorQuantizer):
         revive_every: int = 20,
     ) -> None:
         super().__init__(dim, codebook_size, commitment, decay, revive_below, revive_every)
-        self.register_buffer("sums", torch.zeros(codebook_size, dim), persistent=False)
-
-    sums: Tensor
+        self._sums: Tensor | None = None  # of the vectors of each code, [K, D]
 
     def _own_codebook(self, codebook: Tensor) -> None:
         self.register_buffer("codebook", codebook)
@@ -183,14 +183,17 @@ class EMAVectorQuantizer(VectorQuantizer):
 
     def _observe(self, flat: Tensor, codes: Tensor) -> None:
         super()._observe(flat, codes)
-        self.sums.index_add_(0, codes, flat)
+        if self._sums is None:
+            self._sums = torch.zeros_like(self.codebook)
+        self._sums.index_add_(0, codes, flat)
 
-    def _learn(self) -> None:
-        sum_over_ranks(self.sums)
-        after = self.usage.lerp(self.seen, 1 - self.decay).clamp(min=torch.finfo(self.usage.dtype).tiny)
-        drift = self.sums - self.seen[:, None] * self.codebook
+    def _learn(self, seen: Tensor) -> None:
+        sums = self._sums if self._sums is not None else torch.zeros_like(self.codebook)
+        sum_over_ranks(sums)
+        after = self.usage.lerp(seen, 1 - self.decay).clamp(min=torch.finfo(self.usage.dtype).tiny)
+        drift = sums - seen[:, None] * self.codebook
         self.codebook += (1 - self.decay) * drift / after[:, None]
 
     def _forget(self) -> None:
         super()._forget()
-        self.sums.zero_()
+        self._sums = None

@@ -1,0 +1,44 @@
+import numpy as np
+import torch
+
+from stage1_vqvae.codes import CodeLayout
+from stage2_prior.prior import FullRecompute, Prior
+
+
+class Table(Prior):
+    """Logits that depend on the label and the code before: small enough to check by hand."""
+
+    def __init__(self, layout, num_classes):
+        super().__init__(layout, num_classes)
+        torch.manual_seed(0)
+        self.table = torch.randn(num_classes + 1, layout.vocabulary + 1, layout.vocabulary)
+
+    def predict(self, codes, labels):
+        before = torch.cat([torch.full_like(codes[:, :1], self.layout.vocabulary), codes[:, :-1]], dim=1)
+        return self.table[labels[:, None], before]
+
+
+def test_log_prob_is_the_chain_rule_in_numpy():
+    prior = Table(CodeLayout(((1, 3),), (4,)), 2)
+    codes = torch.tensor([[1, 3, 0]])
+    table = prior.table.numpy().astype(np.float64)
+    log_p = table - np.log(np.exp(table).sum(-1, keepdims=True))
+    expected = log_p[1, 4, 1] + log_p[1, 1, 3] + log_p[1, 3, 0]
+    np.testing.assert_allclose(prior.log_prob(codes, torch.tensor([1])).item(), expected, rtol=1e-5)
+    np.testing.assert_allclose(prior.nats(codes, torch.tensor([1])).sum().item(), -expected, rtol=1e-5)
+
+
+def test_any_class_is_the_last_row():
+    prior = Table(CodeLayout(((1, 3),), (4,)), 2)
+    codes = torch.tensor([[1, 3, 0]])
+    for nothing in (None, torch.tensor([-1])):
+        assert torch.equal(prior(codes, nothing), prior.predict(codes, torch.tensor([2])))
+
+
+def test_plain_incremental_form_equals_forward():
+    prior = Table(CodeLayout(((1, 2), (1, 2)), (4, 2)), 2)
+    codes, labels = torch.tensor([[1, 3, 0, 1], [0, 0, 1, 1]]), torch.tensor([0, -1])
+    steps = FullRecompute(prior, labels)
+    found = [steps.next_logits(codes[:, t - 1] if t else None) for t in range(4)]
+    assert torch.equal(torch.stack(found, dim=1), prior(codes, labels))
+    assert (found[2][:, 2:] == -torch.inf).all()
