@@ -1,6 +1,306 @@
-"""placeholder."""
+"""The report of a run: one page that shows what a person would want to see, from what lies in the run's folder."""
 
-from pipelines.run_folder import RunFolder
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from pipelines import report_page as html
+from pipelines.artifacts import fingerprint, read_yaml
+from pipelines.report_charts import figure, percent
+from pipelines.report_training import prior_curves, tokenizer_curves
+from pipelines.run_folder import RunFolder, finished
+from pipelines.tracking import read_metrics
+from stage1_vqvae.codes import CodeLayout
+from stage2_prior.code_store import MANIFEST, CodeStore
+from stage2_prior.files import read_json, replacing
+
+MEANINGS = {
+    "mse": "mean squared error of pixels in [-1, 1]",
+    "psnr": "peak signal-to-noise ratio in dB, higher is better",
+    "ssim": "structural similarity, 1 is perfect",
+    "usage": "share of the codebook that occurs",
+    "perplexity": "size of an evenly used codebook of as much information",
+    "nats": "per code, lower is better",
+    "bits": "per code, lower is better",
+    "uniform_nats": "per code, knowing nothing: log K",
+    "unigram_nats": "per code, knowing only how frequent each code is",
+}
 
 
-def write_report(folder: RunFolder) -> None: ...
+def write_report(folder: RunFolder) -> None:
+    """Write ``report.html`` of a run, whole or not at all; what the run has not made yet is left out.
+
+    Raises:
+        ValueError: If a file of the run is damaged.
+    """
+    run = Run(folder)
+    sections = (header(run), samples(run), tokenizer(run), prior(run), figures(run), configuration(run), commands(run))
+    with replacing(folder.report) as temporary:
+        temporary.write_text(html.page(f"{run.name} – report", sections), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder says; parts that do not exist are empty or None."""
+
+    folder: RunFolder
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.folder.path.absolute().name
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, dict[int, float]]]:
+        """Logged figures by stage, metric and step."""
+        return read_metrics(self.folder.path)
+
+    @cached_property
+    def tokenizer_figures(self) -> dict[str, float]:
+        """Figures of the finished tokenizer."""
+        return _if_there(self.folder.tokenizer / "metrics.json")
+
+    @cached_property
+    def prior_figures(self) -> dict[str, float]:
+        """Figures of the finished prior."""
+        return _if_there(self.folder.prior / "metrics.json")
+
+    @cached_property
+    def codes(self) -> CodeStore | None:
+        """Codes of the training images."""
+        store = self.folder.codes("train")
+        return CodeStore.open(store) if (store / MANIFEST).exists() else None
+
+    @cached_property
+    def tokenizer_config(self) -> dict[str, Any]:
+        """Configuration of the finished tokenizer."""
+        return _if_there(self.folder.tokenizer / "config.yaml")
+
+    @cached_property
+    def prior_config(self) -> dict[str, Any]:
+        """Configuration of the finished prior."""
+        return _if_there(self.folder.prior / "config.yaml")
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes that the prior knows."""
+        return self.prior_config.get("class_names", [])
+
+    @cached_property
+    def layout(self) -> CodeLayout | None:
+        """How codes are laid out."""
+        if self.codes is not None:
+            return self.codes.layout
+        return CodeLayout.from_dict(self.prior_config["layout"]) if self.prior_config else None
+
+    def steps(self) -> dict[str, bool]:
+        """The steps of the pipeline, and whether each is done."""
+        return {
+            "tokenizer": finished(self.folder.tokenizer),
+            "codes": self.codes is not None,
+            "prior": finished(self.folder.prior),
+            "samples": (self.folder.samples / "grid.png").exists(),
+        }
+
+    def pictures(self, stage: str) -> dict[int, Path]:
+        """Pictures drawn during training by step, in order."""
+        found = {int(path.stem.rpartition("-")[2]): path for path in self.folder.pictures(stage).glob("*-*.png")}
+        return dict(sorted(found.items()))
+
+
+def header(run: Run) -> str:
+    """Name, what the run is, and the figures that matter."""
+    flow = "".join(f"<span>{escape(part)}</span>" for part in described(run))
+    left = [name for name, done in run.steps().items() if not done]
+    note = f"This run is not finished, still to come: {', '.join(left)}." if left else ""
+    cards = "".join(html.card(*card) for card in key_figures(run))
+    return (
+        f"<header>\n<h1>{escape(run.name)}</h1>\n"
+        + (f'<p class="flow">{flow}</p>\n' if flow else "")
+        + (f'<p class="note">{note}</p>\n' if note else "")
+        + (f'<div class="cards">\n{cards}</div>\n' if cards else "")
+        + "</header>\n"
+    )
+
+
+def described(run: Run) -> Iterator[str]:
+    """The run in a line: images, codes, prior."""
+    images = run.tokenizer_config.get("data", {}).get("train")
+    if images:
+        size = images["preprocessing"]
+        yield f"{images['count']:,} images of {images['source']}, {size['height']}×{size['width']}"
+    layout = run.layout
+    if layout:
+        grids = " + ".join("×".join(map(str, grid)) for grid in layout.grids)
+        sizes = " + ".join(map(str, dict.fromkeys(layout.codebook_sizes)))
+        yield f"{layout.length} codes of {sizes} in a {grids} grid"
+    if run.prior_config:
+        kind = str(run.prior_config["model"]["_target_"]).rpartition(".")[2]
+        classes = run.prior_config["num_classes"]
+        yield f"{kind} prior" + (f" over {classes} classes" if classes else "")
+    if run.steps()["samples"]:
+        yield "new images"
+
+
+def key_figures(run: Run) -> Iterator[tuple[str, str, str]]:
+    """Name, value and remark of each figure for the header."""
+    first, second = run.tokenizer_figures, run.prior_figures
+    sizes = " and ".join(map(str, run.layout.codebook_sizes)) if run.layout else ""
+    if "psnr" in first:
+        yield "PSNR", f"{figure(first['psnr'])} dB", "of reconstructions, held out"
+    if "ssim" in first:
+        yield "SSIM", figure(first["ssim"]), "of reconstructions, 1 is perfect"
+    for title, name, text in (("Codes in use", "usage", percent), ("Perplexity", "perplexity", figure)):
+        values = [text(value) for key, value in first.items() if re.fullmatch(rf"{name}(_\d+)?", key)]
+        if values:
+            remark = f"of {sizes} codes, held out" if sizes else "held out"
+            yield title, " · ".join(values), remark
+    if "nats" in second:
+        remark = f"log K is {figure(second['uniform_nats'])}, frequencies alone {figure(second['unigram_nats'])}"
+        yield "Nats per code", figure(second["nats"]), remark
+    counts = {part: weights(getattr(run.folder, part)) for part in ("tokenizer", "prior")}
+    if any(counts.values()):
+        remark = ", ".join(f"{part} {shortened(count)}" for part, count in counts.items() if count)
+        yield "Weights", shortened(sum(counts.values())), remark
+
+
+def weights(model: Path) -> int:
+    """How many numbers a model's file holds; 0 where there is none. Only the file's header is read."""
+    if not finished(model):
+        return 0
+    with safe_open(model / "model.safetensors", "np") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
+def shortened(count: int) -> str:
+    """A large count as people say it."""
+    for size, letter in ((10**9, " B"), (10**6, " M"), (10**3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return str(count)
+
+
+def samples(run: Run) -> str:
+    """The grid of samples, and how they were drawn."""
+    path = run.folder.samples / "grid.png"
+    if not path.exists():
+        return ""
+    settings = _if_there(run.folder.samples / "settings.yaml")
+    columns, classes = min(10, settings.get("n", 10)), run.class_names
+    in_turn = bool(classes) and settings.get("label") is None
+    heads = classes * (columns // len(classes)) if in_turn and columns % len(classes) == 0 else []
+    words = "New images, drawn by the prior and decoded by the tokenizer, none picked by hand."
+    if in_turn:
+        words += " The classes come in turn, one to a column." if heads else " The classes come in turn, row by row."
+    shown = [(name.replace("_", "-"), str(value)) for name, value in settings.items() if value is not None]
+    return html.section(
+        "Samples",
+        html.box(html.picture(path, "", heads), f"<div>{html.text(words)}{html.pairs(shown)}</div>", layout="beside"),
+    )
+
+
+def tokenizer(run: Run) -> str:
+    """Stage one: reconstructions, curves, use of the codebook."""
+    pictures = run.pictures("stage1")
+    shown = ""
+    if pictures:
+        step, path = list(pictures.items())[-1]
+        caption = f"After {step:,} steps: held-out images in the odd rows, below each what its codes decode to."
+        shown = html.box(html.picture(path, caption), layout="scroll")
+    return html.section("Tokenizer", shown, tokenizer_curves(run.metrics.get("stage1", {}), run.codes))
+
+
+def prior(run: Run) -> str:
+    """Stage two: its curve, and samples while it trained."""
+    pictures = list(run.pictures("stage2").items())
+    chosen = {index: pictures[index] for index in (0, len(pictures) // 2, len(pictures) - 1)} if pictures else {}
+    shown = "".join(html.picture(path, f"Samples after {step:,} steps") for step, path in chosen.values())
+    layout = "three" if len(chosen) == 3 else "beside"
+    return html.section("Prior", prior_curves(run.metrics.get("stage2", {})), html.box(shown, layout=layout))
+
+
+def figures(run: Run) -> str:
+    """Every figure of the finished models."""
+    parts = {"tokenizer": run.tokenizer_figures, "prior": run.prior_figures}
+    rows = [
+        (part, name, f"{value:.6g}", MEANINGS.get(re.sub(r"_\d+$", "", name), ""))
+        for part, metrics in parts.items()
+        for name, value in metrics.items()
+    ]
+    heads = ("Model", "Figure", "Held out", "Meaning")
+    return html.section("Figures", html.box(html.table(heads, rows)) if rows else "")
+
+
+def configuration(run: Run) -> str:
+    """What made each part, and the models' fingerprints."""
+    names = ("tokenizer/settings.yaml", "codes/settings.yaml", "prior/settings.yaml", "samples/settings.yaml")
+    files = [(name, run.folder.path / name) for name in names]
+    folded = "".join(html.folded(name, path.read_text(encoding="utf-8")) for name, path in files if path.exists())
+    steps = run.steps()
+    marks = {name: fingerprint(run.folder.path / name) for name in ("tokenizer", "prior") if steps[name]}
+    if run.prior_config:
+        marks["prior is of tokenizer"] = run.prior_config["tokenizer"]
+    words = html.text("Fingerprints: SHA-256 over a model's configuration and weights.") if marks else ""
+    return html.section("Configuration", html.box(folded), html.box(words, html.pairs(marks.items())) if marks else "")
+
+
+def commands(run: Run) -> str:
+    """How to go on with the run."""
+    path = _shown(run.folder.path)
+    if not (finished(run.folder.tokenizer) and finished(run.folder.prior)):
+        return html.section("How to go on", html.text("The command that started the run goes on where it was."))
+    label, call = ("label=0 ", "label=0, ") if run.class_names else ("", "")
+    model = shlex.quote(_override("model", path))
+    python = (
+        "from pipelines.generator import Generator\n\n"
+        f"generator = Generator.load({path!r})\n"
+        f"samples = generator.sample(64, {call}seed=1)  # images [64, C, H, W] in [0, 1], codes [64, T], labels [64]\n"
+        "codes = generator.encode(samples.images)  # [64, T]\n"
+        "images = generator.decode(codes)\n"
+    )
+    seed = _if_there(run.folder.samples / "settings.yaml").get("seed", 0)
+    n = _if_there(run.folder.samples / "settings.yaml").get("n", 100)
+    return html.section(
+        "How to go on",
+        html.text("The samples of this page once more, and new ones:"),
+        html.listing(
+            f"python -m pipelines.sample {model} n={n} seed={seed}\n"
+            f"python -m pipelines.sample {model} n=64 {label}seed=1 temperature=0.9\n"
+        ),
+        html.text("The same from Python:"),
+        html.listing(python),
+    )
+
+
+def _shown(path: Path) -> str:
+    """A folder as it is called from here, if it lies below here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _override(key: str, value: str) -> str:
+    """Hydra's ``key=value``, quoted where its grammar needs it."""
+    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
+        return f"{key}={value}"
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return f"{key}='{escaped}'"
+
+
+def _if_there(path: Path) -> Any:
+    """A JSON or YAML file's mapping; empty where there is no file."""
+    if not path.exists():
+        return {}
+    plain = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"{path}: names and values expected, got {type(plain).__name__}")
+    return plain

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import MeanSquaredError, Metric, MetricCollection
+from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
 from stage1_vqvae.codes import CodeLayout
+
+
+def reconstruction_quality() -> MetricCollection:
+    """``mse``, ``psnr`` (dB, of the split's MSE) and ``ssim`` of reconstructions, of pixels in [-1, 1]: range 2."""
+    return MetricCollection(
+        {
+            "mse": MeanSquaredError(),
+            "psnr": PeakSignalNoiseRatio(data_range=2.0),
+            "ssim": StructuralSimilarityIndexMeasure(data_range=2.0),
+        }
+    )
 
 
 class CodeUse(Metric):

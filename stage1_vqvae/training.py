@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanSquaredError, MetricCollection
-from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
 from stage1_vqvae.augmentation import Augmentation, normalize
-from stage1_vqvae.metrics import CodeUse
+from stage1_vqvae.metrics import CodeUse, reconstruction_quality
 from stage1_vqvae.objectives import Objective
 from stage1_vqvae.quantizers.base import Quantizer
 from stage1_vqvae.vqvae import VQVAE
@@ -45,13 +43,7 @@ class TokenizerTraining(LightningModule):
         self.augmentation = augmentation
         self.optimization = optimization
         self.seed = seed
-        self.quality = MetricCollection(
-            {
-                "mse": MeanSquaredError(),
-                "psnr": PeakSignalNoiseRatio(data_range=2.0),
-                "ssim": StructuralSimilarityIndexMeasure(data_range=2.0),
-            }
-        )
+        self.quality = reconstruction_quality()
         self.use = CodeUse(model.layout)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

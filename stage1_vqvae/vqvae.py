@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.networks import Decoder, Encoder
-from stage1_vqvae.quantizers.base import Quantizer
+from stage1_vqvae.quantizers.base import Quantized, Quantizer
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class VQVAE(nn.Module):
         residual_hidden: Width inside their residual blocks.
         residual_layers: Number of their residual blocks.
         factor: Downsampling factor, a power of two; a code stands for ``factor × factor`` pixels.
+        margin: Pixels by which the encoder extends every border (repeating it outwards) and the decoder crops, so
+            that sizes which the factor does not divide have a grid too: 28×28 digits with a margin of 2 one of 4×4.
 
     Raises:
         ValueError: If the factor does not divide the image size, or there are not 1 to 4 channels.
@@ -53,9 +56,10 @@ class VQVAE(nn.Module):
         residual_hidden: int = 32,
         residual_layers: int = 2,
         factor: int = 4,
+        margin: int = 0,
     ) -> None:
         super().__init__()
-        height, width = image_size
+        height, width = (size + 2 * margin for size in image_size)
         if not 1 <= channels <= 4:
             raise ValueError(f"images have 1 to 4 channels, got {channels}")
         shape = (channels, quantizer.dim, hidden, residual_hidden, residual_layers, factor)
@@ -63,12 +67,14 @@ class VQVAE(nn.Module):
         if height % factor or width % factor:
             near = [max(factor, round(size / factor) * factor) for size in (height, width)]
             raise ValueError(
-                f"image_size {height}×{width} is not divisible by factor {factor}: {near[0]}×{near[1]} would work"
+                f"image_size {height}×{width}{' (margin included)' * (margin > 0)} is not divisible by factor {factor}: "
+                f"{near[0]}×{near[1]} would work"
             )
         self.quantizer = quantizer
         self.decoder = Decoder(*shape)
         self.channels = channels
-        self.image_size = (height, width)
+        self.image_size = tuple(image_size)
+        self.margin = margin
         grid = (height // factor, width // factor)
         self.layout = CodeLayout((grid,) * len(quantizer.codebook_sizes), quantizer.codebook_sizes)
 
@@ -78,24 +84,30 @@ class VQVAE(nn.Module):
         Raises:
             ValueError: If images are not of the model's size and channels.
         """
-        quantized = self.quantizer(self.encoder(self._checked(images)))
-        return Reconstruction(self.decoder(quantized.vectors), self._flatten(quantized.codes), quantized.loss)
+        quantized = self._quantize(images)
+        return Reconstruction(self._draw(quantized.vectors), self._flatten(quantized.codes), quantized.loss)
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes ``[B, T]`` of ``images [B, C, H, W]`` in [-1, 1]."""
-        return self._flatten(self.quantizer(self.encoder(self._checked(images))).codes)
+        return self._flatten(self._quantize(images).codes)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images ``[B, C, H, W]`` in [-1, 1] of ``codes [B, T]``."""
         grids = torch.stack(self.layout.split(codes), dim=-1)  # [B, h, w, depth]
         vectors = self.quantizer.lookup(grids if grids.shape[-1] > 1 else grids.squeeze(-1))
-        return self.decoder(vectors).clamp(-1, 1)
+        return self._draw(vectors).clamp(-1, 1)
 
-    def _checked(self, images: Tensor) -> Tensor:
+    def _quantize(self, images: Tensor) -> Quantized:
         expected = (self.channels, *self.image_size)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(f"images [B, {', '.join(map(str, expected))}] expected, got {list(images.shape)}")
-        return images
+        if self.margin:
+            images = F.pad(images, (self.margin,) * 4, mode="replicate")
+        return self.quantizer(self.encoder(images))
+
+    def _draw(self, vectors: Tensor) -> Tensor:
+        height, width = self.image_size
+        return self.decoder(vectors)[..., self.margin : self.margin + height, self.margin : self.margin + width]
 
     def _flatten(self, codes: Tensor) -> Tensor:
         """Codes ``[B, h, w]``, or ``[B, h, w, depth]`` of a residual quantizer, one grid after another: ``[B, T]``."""

@@ -48,6 +48,16 @@ def test_impossible_sizes_are_refused_with_what_would_work():
         tiny()(torch.zeros(1, 1, 8, 8))
 
 
+def test_a_margin_gives_sizes_that_the_factor_does_not_divide_a_grid():
+    model = tiny((12, 28), factor=8, margin=2).eval()
+    assert model.layout.grids == ((2, 4),)
+    images = torch.rand(2, 1, 12, 28) * 2 - 1
+    assert model.decode(model.encode(images)).shape == images.shape
+    assert model(images).images.shape == images.shape
+    with pytest.raises(ValueError, match=r"14×30 \(margin included\) is not divisible by factor 8: 16×32"):
+        tiny((12, 28), factor=8, margin=1)
+
+
 def test_gradient_reaches_the_encoder_through_the_codes():
     model = tiny()
     images = torch.rand(3, 1, 8, 12) * 2 - 1

@@ -1,0 +1,60 @@
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from pipelines import processes
+from tests.distributed import on_two_ranks
+
+
+def _sum(rank, value):
+    total = torch.tensor([float(value * (rank + 1))])
+    dist.all_reduce(total)
+    return {"total": total, "ranks": processes.ranks(), "argv_free": os.environ["WORLD_SIZE"]}
+
+
+def test_spawned_processes_form_one_group_and_leak_nothing():
+    before = dict(os.environ)
+    first, second = on_two_ranks(_sum, 5)
+    assert first["total"] == second["total"] == 15
+    assert first["ranks"] == 2
+    assert dict(os.environ) == before
+    assert not dist.is_initialized()
+    assert (processes.rank(), processes.ranks()) == (0, 1)
+
+
+def _fail_on_the_second(rank):
+    if rank == 1:
+        raise RuntimeError("broken")
+
+
+def test_a_rank_that_fails_ends_the_command():
+    with pytest.raises(ProcessRaisedException):
+        on_two_ranks(_fail_on_the_second)
+
+
+def _append(values, value):
+    values.append(value)
+
+
+def test_one_process_stays_in_this_one():
+    seen = []
+    processes.run_on_all(_append, seen, 3, processes=1)
+    assert seen == [3]
+
+
+def test_slurm_is_said_in_torchruns_words(monkeypatch):
+    environment = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "77"}
+    environment["SLURM_LAUNCH_NODE_IPADDR"] = "10.0.0.1"
+    processes._from_slurm(environment)
+    assert {name: environment[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")} == {
+        "RANK": "3",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "4",
+        "MASTER_ADDR": "10.0.0.1",
+        "MASTER_PORT": "15077",
+    }
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert processes.started_elsewhere()

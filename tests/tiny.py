@@ -1,0 +1,19 @@
+"""The smallest settings with which every part of a run still does its work."""
+
+TINY = [
+    "experiment=mnist5k",
+    "logger=csv",
+    "n=20",
+    "stage1.model.hidden=8",
+    "stage1.model.residual_hidden=4",
+    "stage1.model.residual_layers=1",
+    "stage1.quantizer.dim=4",
+    "stage1.quantizer.codebook_size=16",
+    "stage2.model.width=16",
+    "stage2.model.layers=1",
+    "stage2.model.heads=2",
+    "codes.copies=1",
+]
+for stage in ("stage1", "stage2"):
+    TINY += [f"{stage}.batch_size=16", f"{stage}.trainer.max_steps=6"]
+    TINY += [f"{stage}.trainer.validate_every=3", f"{stage}.trainer.checkpoint_every=2"]
