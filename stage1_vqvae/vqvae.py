@@ -64,10 +64,11 @@ class VQVAE(nn.Module):
             raise ValueError(f"images have 1 to 4 channels, got {channels}")
         shape = (channels, quantizer.dim, hidden, residual_hidden, residual_layers, factor)
         self.encoder = Encoder(*shape)
+        including = " (margin included)" if margin else ""
         if height % factor or width % factor:
             near = [max(factor, round(size / factor) * factor) for size in (height, width)]
             raise ValueError(
-                f"image_size {height}×{width}{' (margin included)' * (margin > 0)} is not divisible by factor {factor}: "
+                f"image_size {height}×{width}{including} is not divisible by factor {factor}: "
                 f"{near[0]}×{near[1]} would work"
             )
         self.quantizer = quantizer

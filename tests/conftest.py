@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+from pipelines.run import run
+from tests.tiny import TINY, compose
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
@@ -9,3 +12,11 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """The folder of a whole run with the smallest settings; tests that change it work on a copy."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    run(compose(*TINY, f"output={folder}"))
+    return folder

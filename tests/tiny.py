@@ -1,5 +1,9 @@
 """The smallest settings with which every part of a run still does its work."""
 
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from omegaconf import OmegaConf
+
 TINY = [
     "experiment=mnist5k",
     "logger=csv",
@@ -17,3 +21,10 @@ TINY = [
 for stage in ("stage1", "stage2"):
     TINY += [f"{stage}.batch_size=16", f"{stage}.trainer.max_steps=6"]
     TINY += [f"{stage}.trainer.validate_every=3", f"{stage}.trainer.checkpoint_every=2"]
+
+
+def compose(*overrides, command="config"):
+    """A command's settings as it would see them."""
+    with initialize_config_module("conf", version_base="1.3"):
+        config = hydra_compose(command, overrides=list(overrides))
+    return OmegaConf.to_container(config, resolve=True)
