@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from safetensors import safe_open
 
 from pipelines import report_page as html
-from pipelines.artifacts import fingerprint, read_yaml
+from pipelines.artifacts import fingerprint
 from pipelines.report_charts import figure, percent
+from pipelines.report_run import Run
 from pipelines.report_training import prior_curves, tokenizer_curves
 from pipelines.run_folder import RunFolder, finished
-from pipelines.tracking import read_metrics
-from stage1_vqvae.codes import CodeLayout
-from stage2_prior.code_store import MANIFEST, CodeStore
-from stage2_prior.files import read_json, replacing
+from stage2_prior.files import replacing
 
 MEANINGS = {
     "mse": "mean squared error of pixels in [-1, 1]",
@@ -36,6 +33,9 @@ MEANINGS = {
     "unigram_nats": "per code, knowing only how frequent each code is",
 }
 
+PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z/][\w./-]*", re.ASCII | re.IGNORECASE)
+"""Text that a shell and Hydra take for nothing but itself."""
+
 
 def write_report(folder: RunFolder) -> None:
     """Write ``report.html`` of a run, whole or not at all; what the run has not made yet is left out.
@@ -47,75 +47,6 @@ def write_report(folder: RunFolder) -> None:
     sections = (header(run), samples(run), tokenizer(run), prior(run), figures(run), configuration(run), commands(run))
     with replacing(folder.report) as temporary:
         temporary.write_text(html.page(f"{run.name} – report", sections), encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run's folder says; parts that do not exist are empty or None."""
-
-    folder: RunFolder
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return self.folder.path.absolute().name
-
-    @cached_property
-    def metrics(self) -> dict[str, dict[str, dict[int, float]]]:
-        """Logged figures by stage, metric and step."""
-        return read_metrics(self.folder.path)
-
-    @cached_property
-    def tokenizer_figures(self) -> dict[str, float]:
-        """Figures of the finished tokenizer."""
-        return _if_there(self.folder.tokenizer / "metrics.json")
-
-    @cached_property
-    def prior_figures(self) -> dict[str, float]:
-        """Figures of the finished prior."""
-        return _if_there(self.folder.prior / "metrics.json")
-
-    @cached_property
-    def codes(self) -> CodeStore | None:
-        """Codes of the training images."""
-        store = self.folder.codes("train")
-        return CodeStore.open(store) if (store / MANIFEST).exists() else None
-
-    @cached_property
-    def tokenizer_config(self) -> dict[str, Any]:
-        """Configuration of the finished tokenizer."""
-        return _if_there(self.folder.tokenizer / "config.yaml")
-
-    @cached_property
-    def prior_config(self) -> dict[str, Any]:
-        """Configuration of the finished prior."""
-        return _if_there(self.folder.prior / "config.yaml")
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes that the prior knows."""
-        return self.prior_config.get("class_names", [])
-
-    @cached_property
-    def layout(self) -> CodeLayout | None:
-        """How codes are laid out."""
-        if self.codes is not None:
-            return self.codes.layout
-        return CodeLayout.from_dict(self.prior_config["layout"]) if self.prior_config else None
-
-    def steps(self) -> dict[str, bool]:
-        """The steps of the pipeline, and whether each is done."""
-        return {
-            "tokenizer": finished(self.folder.tokenizer),
-            "codes": self.codes is not None,
-            "prior": finished(self.folder.prior),
-            "samples": (self.folder.samples / "grid.png").exists(),
-        }
-
-    def pictures(self, stage: str) -> dict[int, Path]:
-        """Pictures drawn during training by step, in order."""
-        found = {int(path.stem.rpartition("-")[2]): path for path in self.folder.pictures(stage).glob("*-*.png")}
-        return dict(sorted(found.items()))
 
 
 def header(run: Run) -> str:
@@ -195,7 +126,7 @@ def samples(run: Run) -> str:
     path = run.folder.samples / "grid.png"
     if not path.exists():
         return ""
-    settings = _if_there(run.folder.samples / "settings.yaml")
+    settings = run.samples_settings
     columns, classes = min(10, settings.get("n", 10)), run.class_names
     in_turn = bool(classes) and settings.get("label") is None
     heads = classes * (columns // len(classes)) if in_turn and columns % len(classes) == 0 else []
@@ -205,7 +136,11 @@ def samples(run: Run) -> str:
     shown = [(name.replace("_", "-"), str(value)) for name, value in settings.items() if value is not None]
     return html.section(
         "Samples",
-        html.box(html.picture(path, "", heads), f"<div>{html.text(words)}{html.pairs(shown)}</div>", layout="beside"),
+        html.box(
+            html.picture(path, "samples", heads=heads),
+            f"<div>{html.text(words)}{html.pairs(shown)}</div>",
+            layout="beside",
+        ),
     )
 
 
@@ -216,7 +151,7 @@ def tokenizer(run: Run) -> str:
     if pictures:
         step, path = list(pictures.items())[-1]
         caption = f"After {step:,} steps: held-out images in the odd rows, below each what its codes decode to."
-        shown = html.box(html.picture(path, caption), layout="scroll")
+        shown = html.box(html.picture(path, "reconstructions", caption), layout="scroll")
     return html.section("Tokenizer", shown, tokenizer_curves(run.metrics.get("stage1", {}), run.codes))
 
 
@@ -224,9 +159,8 @@ def prior(run: Run) -> str:
     """Stage two: its curve, and samples while it trained."""
     pictures = list(run.pictures("stage2").items())
     chosen = {index: pictures[index] for index in (0, len(pictures) // 2, len(pictures) - 1)} if pictures else {}
-    shown = "".join(html.picture(path, f"Samples after {step:,} steps") for step, path in chosen.values())
-    layout = "three" if len(chosen) == 3 else "beside"
-    return html.section("Prior", prior_curves(run.metrics.get("stage2", {})), html.box(shown, layout=layout))
+    shown = "".join(html.picture(path, "samples", f"Samples after {step:,} steps") for step, path in chosen.values())
+    return html.section("Prior", prior_curves(run.metrics.get("stage2", {})), html.box(shown, layout="three"))
 
 
 def figures(run: Run) -> str:
@@ -256,51 +190,38 @@ def configuration(run: Run) -> str:
 
 def commands(run: Run) -> str:
     """How to go on with the run."""
-    path = _shown(run.folder.path)
-    if not (finished(run.folder.tokenizer) and finished(run.folder.prior)):
+    steps = run.steps()
+    if not (steps["tokenizer"] and steps["prior"]):
         return html.section("How to go on", html.text("The command that started the run goes on where it was."))
+    path = _shown(run.folder.path)
+    sample = f"python -m pipelines.sample {override('model', path)}"
+    drawn = run.samples_settings if steps["samples"] else {}
+    again = " ".join(override(name, drawn[name]) for name in ("n", "label", "seed") if drawn.get(name) is not None)
     label, call = ("label=0 ", "label=0, ") if run.class_names else ("", "")
-    model = shlex.quote(_override("model", path))
     python = (
         "from pipelines.generator import Generator\n\n"
         f"generator = Generator.load({path!r})\n"
         f"samples = generator.sample(64, {call}seed=1)  # images [64, C, H, W] in [0, 1], codes [64, T], labels [64]\n"
         "codes = generator.encode(samples.images)  # [64, T]\n"
-        "images = generator.decode(codes)\n"
+        "images = generator.decode(codes)  # [64, C, H, W]\n"
     )
-    seed = _if_there(run.folder.samples / "settings.yaml").get("seed", 0)
-    n = _if_there(run.folder.samples / "settings.yaml").get("n", 100)
     return html.section(
         "How to go on",
-        html.text("The samples of this page once more, and new ones:"),
-        html.listing(
-            f"python -m pipelines.sample {model} n={n} seed={seed}\n"
-            f"python -m pipelines.sample {model} n=64 {label}seed=1 temperature=0.9\n"
-        ),
-        html.text("The same from Python:"),
+        html.text("The samples of this page once more, and new ones:") if again else html.text("New images:"),
+        html.listing((f"{sample} {again}\n" if again else "") + f"{sample} n=64 {label}seed=1 temperature=0.9\n"),
+        html.text("From Python:"),
         html.listing(python),
     )
+
+
+def override(key: str, value: Any) -> str:
+    """Hydra's ``key=value`` for a shell, quoted where either's grammar needs it."""
+    if isinstance(value, str) and not PLAIN.fullmatch(value):
+        value = QuotedString(value, Quote.single).with_quotes()
+    return shlex.quote(f"{key}={value}")
 
 
 def _shown(path: Path) -> str:
     """A folder as it is called from here, if it lies below here."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _override(key: str, value: str) -> str:
-    """Hydra's ``key=value``, quoted where its grammar needs it."""
-    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
-        return f"{key}={value}"
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    return f"{key}='{escaped}'"
-
-
-def _if_there(path: Path) -> Any:
-    """A JSON or YAML file's mapping; empty where there is no file."""
-    if not path.exists():
-        return {}
-    plain = read_json(path) if path.suffix == ".json" else read_yaml(path)
-    if not isinstance(plain, Mapping):
-        raise ValueError(f"{path}: names and values expected, got {type(plain).__name__}")
-    return plain

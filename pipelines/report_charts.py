@@ -73,7 +73,7 @@ def percent(value: float) -> str:
 
 def linear_axis(low: float, high: float, text: Text | None = None) -> Axis:
     """An axis from a round value at or below ``low`` to one at or above ``high``."""
-    if low == high:  # a constant is drawn halfway up
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # a constant, but for rounding, is drawn halfway up
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     step, decimals = _round_step((high - low) / 5)
     first, last = math.floor(low / step), math.ceil(high / step)
@@ -87,7 +87,7 @@ def linear_axis(low: float, high: float, text: Text | None = None) -> Axis:
 def log_axis(low: float, high: float) -> Axis:
     """A logarithmic axis between powers of ten, or their doubles and halves where that is enough; ``low > 0``."""
     digits = (1, 2, 5) if high / low < 100 else (1,)
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    exponents = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     marks = [digit * 10.0**exponent for exponent in exponents for digit in digits]
     start = max(mark for mark in marks if mark <= low)
     end = min(mark for mark in marks if mark >= high and mark > start)

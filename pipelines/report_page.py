@@ -17,7 +17,7 @@ STYLE = """
 :root{color-scheme:light dark;--page:#f7f7f5;--card:#fff;--text:#1d2127;--soft:#646b76;--line:#e4e5e7;
 --a:#2f6fd0;--b:#c2620e;--c:#17836a;--faint:#a9bddd;--code:#f1f2f3}
 @media(prefers-color-scheme:dark){:root{--page:#14161a;--card:#1c1f25;--text:#e6e8eb;--soft:#99a1ad;--line:#30353d;
---a:#7db0ff;--b:#f0a35e;--c:#5fcfb0;--faint:#46597a;--code:#14161a}}
+--a:#7db0ff;--b:#f0a35e;--c:#5fcfb0;--faint:#5b7199;--code:#14161a}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--text);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
@@ -42,7 +42,7 @@ p{margin:0 0 14px}
 figure{margin:0}figcaption{font-size:.875rem;line-height:1.45}
 img{display:block;width:100%;height:auto;border-radius:6px}
 img+figcaption{margin-top:8px}
-.heads{display:grid;font-size:.8125rem;color:var(--soft);text-align:center;margin-bottom:4px}
+.heads{display:grid;font-size:.75rem;color:var(--soft);text-align:center;margin-bottom:4px}
 .heads span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;padding:0 1px}
 dl{display:grid;grid-template-columns:auto 1fr;gap:4px 16px;margin:0;font-size:.9375rem}
 dd{margin:0;font-variant-numeric:tabular-nums}
@@ -151,15 +151,15 @@ def folded(title: str, content: str) -> str:
     return f"<details><summary><code>{escape(title)}</code></summary>{listing(content)}</details>\n"
 
 
-def picture(path: Path, caption: str, heads: Sequence[str] = ()) -> str:
-    """A picture inside the page, with names above its columns."""
+def picture(path: Path, alt: str, caption: str = "", heads: Sequence[str] = ()) -> str:
+    """A picture inside the page, with a caption below and names above its columns."""
     above = ""
     if heads:
         kind = "heads long" if max(map(len, heads)) > 3 else "heads"
         names = "".join(f'<span title="{escape(name)}">{escape(name)}</span>' for name in heads)
         above = f'<div class="{kind}" style="grid-template-columns:repeat({len(heads)},1fr)">{names}</div>'
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure>{above}<img src="{data_uri(path)}" alt="{escape(caption or path.stem)}">{below}</figure>\n'
+    return f'<figure>{above}<img src="{data_uri(path)}" alt="{escape(alt)}">{below}</figure>\n'
 
 
 def data_uri(path: Path) -> str:

@@ -108,7 +108,8 @@ class VQVAE(nn.Module):
 
     def _draw(self, vectors: Tensor) -> Tensor:
         height, width = self.image_size
-        return self.decoder(vectors)[..., self.margin : self.margin + height, self.margin : self.margin + width]
+        images = self.decoder(vectors)[..., self.margin : self.margin + height, self.margin : self.margin + width]
+        return images.contiguous()  # the lookup gives channels last, and convolutions keep that
 
     def _flatten(self, codes: Tensor) -> Tensor:
         """Codes ``[B, h, w]``, or ``[B, h, w, depth]`` of a residual quantizer, one grid after another: ``[B, T]``."""

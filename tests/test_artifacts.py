@@ -72,7 +72,7 @@ def test_fingerprint_is_of_weights_and_configuration(run):
 
 
 def test_a_prior_refuses_another_tokenizer(run):
-    with pytest.raises(ValueError, match="trained on codes of tokenizer .* not of 0123456789ab"):
+    with pytest.raises(ValueError, match=r"trained on codes of tokenizer .* not of 0123456789ab"):
         load_prior(run / "prior", "0123456789abcdef")
 
 

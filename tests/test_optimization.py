@@ -38,7 +38,8 @@ def test_schedule_sets_the_learning_rate():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"learning_rate": 0}, {"learning_rate": 1, "schedule": "linear"}, {"learning_rate": 1, "warmup_steps": -1}]
+    "wrong",
+    [{"learning_rate": 0}, {"learning_rate": 1, "schedule": "linear"}, {"learning_rate": 1, "warmup_steps": -1}],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=r"learning_rate|schedule|warmup_steps"):

@@ -17,9 +17,7 @@ def test_figures_read_back_exactly(job):
     logger = MetricsFile(job)
     logger.log_metrics({"train/loss": 1 / 3, "epoch": 0}, 5)
     logger.log_metrics({"train/loss": torch.tensor(0.25), "validation/psnr": 20.5}, 10)
-    assert read_metrics(job.folder) == {
-        "stage1": {"train/loss": {5: 1 / 3, 10: 0.25}, "validation/psnr": {10: 20.5}}
-    }
+    assert read_metrics(job.folder) == {"stage1": {"train/loss": {5: 1 / 3, 10: 0.25}, "validation/psnr": {10: 20.5}}}
 
 
 def test_a_stage_that_goes_on_adds_and_its_later_figures_count(job):

@@ -21,6 +21,7 @@ def test_codes_and_images_have_the_contracts_shapes(channels):
     assert codes.dtype == torch.int64
     decoded = model.decode(codes)
     assert decoded.shape == images.shape
+    assert decoded.is_contiguous()
     assert decoded.abs().max() <= 1
 
 

@@ -1,0 +1,76 @@
+"""Every option of every group composes, fits its target's signature and builds."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.building import build
+from pipelines.fit import Hardware
+from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.quantizers.base import Quantizer
+from stage1_vqvae.vqvae import VQVAE
+from stage2_prior.prior import Prior
+from tests.tiny import compose
+
+CONF = Path(__file__).parents[1] / "conf"
+NEEDED = {"folder": ["data.files=x"], "parquet": ["data.files=x"], "hub": ["data.name=x"]}
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_experiments_build(name):
+    settings = compose(f"experiment={name}")
+    model = build(settings["stage1"]["model"], "stage1.model")
+    assert isinstance(model, VQVAE)
+    prior = build(settings["stage2"]["model"], "stage2.model", layout=model.layout, num_classes=10)
+    assert isinstance(prior, Prior)
+    build(settings["data"], "data")
+    for stage in ("stage1", "stage2"):
+        build(settings[stage]["optimization"], f"{stage}.optimization")
+        build({"_target_": "pipelines.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
+
+
+@pytest.mark.parametrize("name", options("stage1/quantizer"))
+def test_quantizers_build(name):
+    settings = compose(f"stage1/quantizer={name}", "stage1.quantizer.codebook_size=8")
+    quantizer = build(settings["stage1"]["quantizer"], "stage1.quantizer")
+    assert isinstance(quantizer, Quantizer)
+    assert quantizer.codebook_sizes == (8,)
+
+
+@pytest.mark.parametrize("name", options("stage1/objective"))
+def test_objectives_build(name):
+    assert callable(build(compose(f"stage1/objective={name}")["stage1"]["objective"], "stage1.objective"))
+
+
+@pytest.mark.parametrize("name", options("stage2"))
+def test_priors_build(name):
+    node = compose(f"stage2={name}")["stage2"]["model"]
+    assert isinstance(build(node, "stage2.model", layout=CodeLayout(((2, 2),), (4,)), num_classes=2), Prior)
+
+
+@pytest.mark.parametrize("name", options("data"))
+def test_data_builds(name):
+    assert callable(build(compose(f"data={name}", *NEEDED.get(name, []))["data"], "data").open)
+
+
+@pytest.mark.parametrize("name", options("logger"))
+def test_loggers_build(name):
+    assert callable(build(compose(f"logger={name}")["logger"], "logger").track)
+
+
+@pytest.mark.parametrize("name", options("trainer"))
+def test_trainers_build_where_their_hardware_is(name):
+    node = compose(f"trainer={name}")["trainer"]
+    if name == "gpu":
+        node["accelerator"] = "cpu"
+    assert isinstance(build(node, "trainer"), Hardware)
+
+
+@pytest.mark.parametrize("command", ["sample", "reconstruct"])
+def test_commands_compose(command):
+    settings = compose("model=runs/x", *(["data.files=x"] if command == "reconstruct" else []), command=command)
+    assert settings["model"] == "runs/x"
