@@ -19,7 +19,8 @@ from pipelines.train_stage1 import image_settings, open_images
 from stage1_vqvae.augmentation import Augmentation, normalize
 from stage1_vqvae.images import ImageData
 from stage1_vqvae.vqvae import VQVAE
-from stage2_prior.code_store import CodeStoreWriter, Manifest
+from stage2_prior.code_manifest import Manifest
+from stage2_prior.code_writer import CodeStoreWriter
 
 SPLITS = ("train", "validation")
 

@@ -12,7 +12,8 @@ from pipelines.artifacts import read_yaml
 from pipelines.run_folder import RunFolder, finished
 from pipelines.tracking import read_metrics
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.code_store import MANIFEST, CodeStore
+from stage2_prior.code_manifest import MANIFEST
+from stage2_prior.code_store import CodeStore
 from stage2_prior.files import read_json
 
 

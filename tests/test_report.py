@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 from pipelines.report import override, shortened, write_report
 from pipelines.run_folder import RunFolder
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.code_store import CodeStoreWriter, Manifest
+from stage2_prior.code_manifest import Manifest
+from stage2_prior.code_writer import CodeStoreWriter
 
 FINGERPRINT = "ab" * 32
 LAYOUT = CodeLayout(((2, 3),), (8,))
