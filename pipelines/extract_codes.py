@@ -30,9 +30,7 @@ def extract_codes(settings: Settings) -> None:
     run = RunFolder(Path(settings["output"]))
     hardware = build(settings["trainer"], "trainer")
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
-    copies = settings["codes"]["copies"]
-    if copies < 1:
-        raise ValueError(f"codes.copies is at least 1, got {copies}")
+    copies = check_copies(settings)
     sources = {
         "tokenizer": saved.fingerprint,
         "data": image_settings(settings),
@@ -49,6 +47,14 @@ def extract_codes(settings: Settings) -> None:
         if not (run.codes(split) / "manifest.json").exists():
             _extract_split(run.codes(split), split, times, tokenizer, saved, images, settings)
     console.print(f"[green]✓[/] codes: {tokenizer.layout.length} for each image ({run.path / 'codes'})")
+
+
+def check_copies(settings: Settings) -> int:
+    """Number of codes that each training image gets."""
+    copies = settings["codes"]["copies"]
+    if not isinstance(copies, int) or copies < 1:
+        raise ValueError(f"codes.copies is at least 1, got {copies}")
+    return copies
 
 
 def _extract_split(

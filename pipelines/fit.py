@@ -35,7 +35,9 @@ class Hardware:
 
     def __post_init__(self) -> None:
         if self.accelerator == "gpu" and not torch.cuda.is_available():
-            raise ValueError("trainer.accelerator: no GPU is to be found here: use trainer=cpu")
+            raise ValueError("accelerator: no GPU is to be found here: use trainer=cpu")
+        if (self.devices != "auto" and self.devices < 1) or self.num_nodes < 1:
+            raise ValueError(f"devices and num_nodes are at least 1, got {self.devices} and {self.num_nodes}")
 
     @property
     def device(self) -> torch.device:
