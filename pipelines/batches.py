@@ -48,9 +48,12 @@ class TrainingOrder(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """The remaining batches."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
+        share = self.batch_size // self.ranks
         for batch in range(self.start, self.batches):
             draws = []
-            for place in range(batch * self.batch_size + self.rank, (batch + 1) * self.batch_size, self.ranks):
+            # Ranks one after another, so that their parts in rank order are the batch that one process would have.
+            first = batch * self.batch_size + self.rank * share
+            for place in range(first, first + share):
                 if place // self.examples != epoch:
                     epoch = place // self.examples
                     order = np.random.default_rng((self.seed, epoch)).permutation(self.examples)
