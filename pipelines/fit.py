@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from torch import Tensor
 
 from pipelines.batches import StageData
 
@@ -145,7 +146,7 @@ def fit(
         folder, "last", every_n_train_steps=settings.checkpoint_every, save_top_k=1, enable_version_counter=False
     )
     keep = [ModelCheckpoint(folder, "best", best[0], mode=best[1], enable_version_counter=False)] if best else []
-    averaging = [EMAWeightAveraging(use_buffers=False, decay=settings.average)] if settings.average else []
+    averaging = [average_weights(settings.average)] if settings.average else []
     trainer = Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices if hardware.devices != "auto" else hardware.processes,
@@ -172,6 +173,20 @@ def fit(
         module.load_state_dict(checkpoint["state_dict"])
     figures = trainer.validate(module, datamodule=data, verbose=False)[0]
     return {name.removeprefix("validation/"): value for name, value in figures.items()}
+
+
+def average_weights(decay: float) -> WeightAveraging:
+    """Exponential moving average of weights, kept beside them, validated and saved in their place.
+
+    After n updates the decay is ``(1 + n) / (10 + n)`` as long as that is lower, so that the average of a short
+    training is not its random start. Buffers (codebooks among them) are copied as they are, never averaged.
+    """
+
+    def average(averaged: Tensor, current: Tensor, updates: Tensor) -> Tensor:
+        weight = 1 - torch.clamp((1 + updates) / (10 + updates), max=decay)
+        return averaged.lerp(current, weight.to(averaged.device, averaged.dtype))
+
+    return WeightAveraging(use_buffers=False, avg_fn=average)
 
 
 def _strategy(hardware: Hardware) -> str | Strategy:

@@ -81,7 +81,7 @@ class ReconstructionPictures(Callback):
 class SamplePictures(Callback):
     """After each validation, samples from the prior as it is now, always of the same noise and classes."""
 
-    def __init__(self, tokenizer: VQVAE, settings: SamplingSettings, folder: Path, count: int = 32) -> None:
+    def __init__(self, tokenizer: VQVAE, settings: SamplingSettings, folder: Path, count: int = 40) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
         self.folder = folder
@@ -99,7 +99,8 @@ class SamplePictures(Callback):
         codes = sample(prior, labels, noise, self.settings)
         with torch.no_grad():
             images = to_uint8(self.tokenizer.to(device).decode(codes))
-        columns = prior.num_classes if 8 <= prior.num_classes <= 20 else 16
-        picture = grid(images.cpu().numpy(), min(columns, self.count))
+        columns = prior.num_classes if 8 <= prior.num_classes <= 20 else 10  # a column per class where that is possible
+        shown = self.count // columns * columns
+        picture = grid(images[:shown].cpu().numpy(), columns)
         save_picture(picture, self.folder / f"samples-{trainer.global_step:07d}.png")
         log_picture(trainer.loggers, "samples", picture, trainer.global_step)

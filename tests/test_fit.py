@@ -115,6 +115,28 @@ def test_codebook_follows_the_data_and_figures_are_of_the_whole_split(tmp_path):
     assert figures["usage"] == pytest.approx(len(passed.codes.unique()) / 6)
 
 
+def test_weights_kept_are_the_average_of_the_steps_and_buffers_are_not_averaged(tmp_path):
+    class Record(Callback):
+        """The weights after every step."""
+
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.seen.append({name: value.clone() for name, value in pl_module.model.state_dict().items()})
+
+    record = Record()
+    kept, _ = train(tokenizer_training(), tmp_path, [record], average=0.5)
+    name = "decoder.layers.0.bias"
+    expected = record.seen[0][name]
+    for n, state in enumerate(record.seen[1:], start=1):
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * state[name]
+    torch.testing.assert_close(kept[name], expected)
+    assert torch.equal(kept["quantizer.codebook"], record.seen[-1]["quantizer.codebook"])
+    assert int(kept["quantizer.steps"]) == 9
+
+
 @pytest.mark.parametrize("wrong", [{"max_steps": 0}, {"validate_every": 0}, {"average": 1.0}])
 def test_nothing_finishes_without_training(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
