@@ -78,8 +78,8 @@ def test_moving_averages_follow_the_papers_equations_in_numpy():
     start = torch.randn(6, 2)
     start[5] = 100.0  # never used
     quantizer = started(EMAVectorQuantizer, start, decay=0.9, revive_below=0)
-    counts, sums = np.ones(6), start.numpy().astype(np.float64)
-    for _ in range(20):
+    counts, sums = np.zeros(6), np.zeros((6, 2))
+    for step in range(1, 21):
         z = torch.randn(4, 2, 5)
         codes = quantizer(z).codes.numpy()
         quantizer.step()
@@ -87,8 +87,10 @@ def test_moving_averages_follow_the_papers_equations_in_numpy():
         one_hot = np.eye(6)[codes.reshape(-1)]
         counts = 0.9 * counts + 0.1 * one_hot.sum(0)
         sums = 0.9 * sums + 0.1 * one_hot.T @ flat
-        np.testing.assert_allclose(quantizer.codebook.numpy(), sums / counts[:, None], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(quantizer.usage.numpy(), counts, rtol=1e-5)
+        used = counts > 0
+        expected = np.where(used[:, None], sums / np.where(used, counts, 1)[:, None], start.numpy())
+        np.testing.assert_allclose(quantizer.codebook.numpy(), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(quantizer.usage.numpy(), counts / (1 - 0.9**step), rtol=1e-5)
     assert torch.equal(quantizer.codebook[5], start[5])
 
 

@@ -58,7 +58,7 @@ class VectorQuantizer(Quantizer):
         self.revive_below = revive_below
         self.revive_every = revive_every
         self._own_codebook(torch.randn(codebook_size, dim) / dim**0.5)
-        self.register_buffer("usage", torch.ones(codebook_size))  # moving average of vectors per code and step
+        self.register_buffer("usage", torch.zeros(codebook_size))  # moving average of vectors per code and step
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
         # What the forward passes since the last step saw. Plain attributes, not buffers: no part of the state, and
@@ -104,9 +104,12 @@ class VectorQuantizer(Quantizer):
             return
         seen = self._seen if self._seen is not None else torch.zeros_like(self.usage)
         sum_over_ranks(seen)
-        self._learn(seen)
-        self.usage.lerp_(seen, 1 - self.decay)
         self.steps += 1
+        # Weights of a debiased moving average: 1, 1/2, 1/3, … at first, 1 - γ in the long run. A start at random
+        # encoder outputs is forgotten within a few steps.
+        weight = (1 - self.decay) / (1 - self.decay ** self.steps.double())
+        self._learn(seen, weight.float())
+        self.usage.lerp_(seen, weight.float())
         if self.revive_below > 0 and int(self.steps) % self.revive_every == 0:
             self._revive()
         self._forget()
@@ -117,7 +120,7 @@ class VectorQuantizer(Quantizer):
     def _loss(self, z: Tensor, nearby: Tensor) -> Tensor:
         return F.mse_loss(nearby, z.detach()) + self.commitment * F.mse_loss(z, nearby.detach())
 
-    def _learn(self, seen: Tensor) -> None:
+    def _learn(self, seen: Tensor, weight: Tensor) -> None:
         """Move the codebook by what all ranks saw (``seen [K]`` vectors per code); the gradient already did."""
 
     @torch.no_grad()
@@ -156,9 +159,10 @@ class EMAVectorQuantizer(VectorQuantizer):
     Each code is the mean ``m / N`` of moving averages of the vectors assigned to it and of their number. Since
     ``m = N e`` always holds, the state is the code e and its use N alone, and one step is::
 
-        N' = γ N + (1 - γ) n        e' = e + (1 - γ) (s - n e) / N'
+        N' = N + w (n - N)        e' = e + w (s - n e) / N'        w = (1 - γ) / (1 - γ^t)
 
-    with n vectors of sum s assigned. A code without vectors stays where it is, and nothing needs smoothing.
+    with n vectors of sum s assigned at step t, the averages debiased by w as Adam's are. A code without vectors stays
+    where it is, and nothing needs smoothing.
 
     The loss is the commitment term alone. Arguments and shapes are those of :class:`VectorQuantizer`.
     """
@@ -187,12 +191,12 @@ class EMAVectorQuantizer(VectorQuantizer):
             self._sums = torch.zeros_like(self.codebook)
         self._sums.index_add_(0, codes, flat)
 
-    def _learn(self, seen: Tensor) -> None:
+    def _learn(self, seen: Tensor, weight: Tensor) -> None:
         sums = self._sums if self._sums is not None else torch.zeros_like(self.codebook)
         sum_over_ranks(sums)
-        after = self.usage.lerp(seen, 1 - self.decay).clamp(min=torch.finfo(self.usage.dtype).tiny)
+        after = self.usage.lerp(seen, weight).clamp(min=torch.finfo(self.usage.dtype).tiny)
         drift = sums - seen[:, None] * self.codebook
-        self.codebook += (1 - self.decay) * drift / after[:, None]
+        self.codebook += weight * drift / after[:, None]
 
     def _forget(self) -> None:
         super()._forget()
