@@ -108,10 +108,13 @@ class Progress(RichProgressBar):
         return self.title
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The figures that matter, without the experiment's version."""
+        """The figures that matter: ``loss`` of training, ``val psnr`` of the last validation."""
         figures = super().get_metrics(trainer, pl_module)
-        figures.pop("v_num", None)
-        return figures
+        return {
+            name.removeprefix("train/").replace("validation/", "val "): f"{value:.4g}"
+            for name, value in figures.items()
+            if isinstance(value, float)
+        }
 
 
 def fit(

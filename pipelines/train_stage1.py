@@ -27,6 +27,7 @@ def train_stage1(settings: Settings) -> None:
     run = RunFolder(Path(settings["output"]))
     trust = settings["trust"]
     stage = settings["stage1"]
+    seed_everything(settings["seed"], verbose=False)  # before the model's random start
     model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization")
@@ -38,7 +39,6 @@ def train_stage1(settings: Settings) -> None:
         console.print(f"[green]✓[/] tokenizer: already trained ({run.tokenizer})")
         return
 
-    seed_everything(settings["seed"], verbose=False)
     images = open_images(settings)
     data = StageData(images.train, images.validation, stage["batch_size"], settings["seed"], images.workers)
     module = TokenizerTraining(model, objective, images.augmentation, optimization, settings["seed"])

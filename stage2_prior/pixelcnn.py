@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
+from stage2_prior.pixelcnn_attention import CausalAttention
+from stage2_prior.pixelcnn_cache import CachedPixelCNN
 from stage2_prior.prior import Prior
 
 
@@ -27,9 +29,13 @@ class PixelCNN(Prior):
             and r + 1 places to its left.
         dropout: On what each gated layer adds to the horizontal stack.
         coarse_blocks: Residual blocks that coarser grids go through.
+        attention_every: Self-attention after every so many layers, with which a place sees all codes of its grid
+            before it; None for no attention.
+        heads: Attention heads.
 
     Raises:
-        ValueError: If the kernel is even or less than 3, or a grid has three axes.
+        ValueError: If the kernel is even or less than 3, a grid has three axes, or the attention does not fit
+            the layers and channels.
     """
 
     def __init__(
@@ -42,10 +48,16 @@ class PixelCNN(Prior):
         kernel: int = 3,
         dropout: float = 0.1,
         coarse_blocks: int = 2,
+        attention_every: int | None = None,
+        heads: int = 4,
     ) -> None:
         super().__init__(layout, num_classes)
         if kernel < 3 or kernel % 2 == 0:
             raise ValueError(f"kernel is odd and at least 3, got {kernel}")
+        if attention_every is not None and not 1 <= attention_every <= layers:
+            raise ValueError(f"attention_every is from 1 to layers = {layers}, or null, got {attention_every}")
+        if attention_every is not None and channels % heads:
+            raise ValueError(f"heads divide the channels, got {heads} heads and {channels} channels")
         for grid in layout.grids:
             if len(grid) > 2:
                 raise ValueError(f"a PixelCNN takes grids of one or two axes, got {grid}: use a transformer")
@@ -54,17 +66,24 @@ class PixelCNN(Prior):
             *_, height, width = (1, *grid)
             *coarser, own = layout.codebook_sizes[: level + 1]
             condition = Condition((height, width), channels, num_classes, coarser, coarse_blocks)
-            self.stacks.append(GatedStack((height, width), own, condition, channels, layers, kernel, dropout))
+            stack = GatedStack((height, width), own, condition, channels, layers, kernel, dropout)
+            if attention_every is not None:
+                stack.add_attention(attention_every, heads, dropout)
+            self.stacks.append(stack)
+
+    @property
+    def grid_stacks(self) -> list[GatedStack]:
+        """The stacks of the grids in order."""
+        return [stack for stack in self.stacks if isinstance(stack, GatedStack)]
 
     def predict(self, codes: Tensor, labels: Tensor) -> Tensor:
         """Logits ``[B, T', K]`` for a prefix ``codes [B, T']`` and class indices ``labels [B]``."""
         logits: list[Tensor] = []
         coarser: list[Tensor] = []
         ends = list(accumulate(self.layout.lengths))
-        for stack, own in zip(self.stacks, codes.tensor_split(ends[:-1], dim=1), strict=True):
+        for stack, own in zip(self.grid_stacks, codes.tensor_split(ends[:-1], dim=1), strict=True):
             if own.shape[1] == 0:
                 break  # the prefix ends before this grid
-            assert isinstance(stack, GatedStack)
             rows = -(-own.shape[1] // stack.shape[1])
             missing = rows * stack.shape[1] - own.shape[1]
             grid = F.pad(own, (0, missing)).unflatten(1, (rows, -1))  # [B, rows, W]
@@ -72,6 +91,10 @@ class PixelCNN(Prior):
             logits.append(F.pad(found, (0, self.layout.vocabulary - found.shape[2])))
             coarser.append(grid)
         return torch.cat(logits, dim=1)
+
+    def incremental(self, labels: Tensor) -> CachedPixelCNN:
+        """The prior at the start of drawing codes for ``labels [B]``; an image costs about one forward pass."""
+        return CachedPixelCNN(self, labels)
 
 
 class Streams(NamedTuple):
@@ -110,13 +133,31 @@ class GatedStack(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
+        self.kernel = kernel
         self.code = nn.Embedding(codebook_size, channels)
         self.place = nn.Parameter(torch.randn(channels, *shape) * 0.02)
         self.condition = condition
         self.layers = nn.ModuleList(GatedLayer(channels, kernel, dropout) for _ in range(layers))
+        self.attention = nn.ModuleDict()  # by the layer that it comes after
         self.head = nn.Sequential(
             nn.ReLU(), nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, codebook_size, 1)
         )
+
+    @property
+    def gated_layers(self) -> list[GatedLayer]:
+        """The layers in order."""
+        return [layer for layer in self.layers if isinstance(layer, GatedLayer)]
+
+    @property
+    def attention_after(self) -> dict[int, CausalAttention]:
+        """Self-attention by the index of the layer that it comes after."""
+        return {int(index): block for index, block in self.attention.items() if isinstance(block, CausalAttention)}
+
+    def add_attention(self, every: int, heads: int, dropout: float) -> None:
+        """Put self-attention after every so many layers."""
+        channels = self.code.embedding_dim
+        for index in range(every - 1, len(self.layers), every):
+            self.attention[str(index)] = CausalAttention(channels, heads, dropout)
 
     def forward(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Logits ``[B, rows, W, codebook_size]`` of the first rows ``codes [B, rows, W]`` of the grid.
@@ -126,11 +167,16 @@ class GatedStack(nn.Module):
             condition: What :attr:`condition` returned, ``[B, C, H or 1, W or 1]``.
         """
         rows = codes.shape[1]
-        known = self.code(codes).movedim(3, 1)  # [B, C, rows, W]
+        known = self.code(codes)  # [B, rows, W, C]
         place = self.place[:, :rows]
+        before = F.pad(known.flatten(1, 2), (0, 0, 1, -1))  # [B, rows * W, C]: shifted in raster order
+        known = known.movedim(3, 1)  # [B, C, rows, W]
         streams = Streams(F.pad(known, (0, 0, 1, -1)) + place, F.pad(known, (1, -1)) + place)
-        for layer in self.layers:
+        attention = self.attention_after
+        for index, layer in enumerate(self.layers):
             streams = layer(streams, condition[:, :, :rows])
+            if index in attention:
+                streams = streams._replace(horizontal=attention[index](streams.horizontal, before))
         return self.head(streams.horizontal).movedim(1, 3)
 
 

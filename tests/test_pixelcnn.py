@@ -51,6 +51,13 @@ def test_a_code_reaches_all_later_logits_and_no_other(layout):
     assert torch.equal(seen, later)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.grids))
+def test_with_attention_a_code_reaches_all_later_logits_however_few_the_layers(layout, every):
+    seen = influence(build(layout, layers=2, attention_every=every, heads=2).double(), layout)
+    assert torch.equal(seen, torch.ones_like(seen).triu(1))
+
+
 @pytest.mark.parametrize(("kernel", "layers"), [(3, 1), (3, 2), (5, 1)])
 def test_the_receptive_field_is_every_place_above_and_to_the_left(kernel, layers):
     layout = CodeLayout(((5, 7),), (3,))
@@ -86,10 +93,11 @@ def test_cropped_convolution_is_a_masked_full_one(above, left, right, height, wi
     np.testing.assert_allclose(conv(x)[0].detach().numpy(), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("attention_every", [None, 2])
 @pytest.mark.parametrize("layout", [WIDE, TWO_LEVELS, RESIDUAL], ids=lambda layout: str(layout.grids))
 @torch.no_grad()
-def test_a_prefix_gives_the_first_logits(layout):
-    prior = build(layout)
+def test_a_prefix_gives_the_first_logits(layout, attention_every):
+    prior = build(layout, attention_every=attention_every)
     codes, labels = random_codes(layout, 2), torch.tensor([1, -1])
     logits = prior(codes, labels)
     for length in range(1, layout.length + 1):
@@ -126,9 +134,10 @@ def test_labels_change_every_logit(layout):
     assert torch.equal(prior(codes), prior(codes, torch.full((4,), -1)))
 
 
+@pytest.mark.parametrize("attention_every", [None, 2])
 @torch.no_grad()
-def test_eval_is_deterministic_and_independent_of_the_batch():
-    prior = build(TWO_LEVELS, dropout=0.5)
+def test_eval_is_deterministic_and_independent_of_the_batch(attention_every):
+    prior = build(TWO_LEVELS, dropout=0.5, attention_every=attention_every)
     state = {name: value.clone() for name, value in prior.state_dict().items()}
     codes, labels = random_codes(TWO_LEVELS, 4), torch.tensor([0, 1, 2, -1])
     logits = prior(codes, labels)
@@ -146,9 +155,10 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(prior(codes), calm)
 
 
+@pytest.mark.parametrize("attention_every", [None, 2])
 @pytest.mark.parametrize("layout", [SQUARE, UNEVEN_LEVELS, RESIDUAL], ids=lambda layout: str(layout.grids))
-def test_gradients_reach_every_parameter(layout):
-    prior = build(layout, layers=3)
+def test_gradients_reach_every_parameter(layout, attention_every):
+    prior = build(layout, layers=3, attention_every=attention_every)
     codes, labels = random_codes(layout, 16), torch.arange(16) % 4 - 1
     prior.log_prob(codes, labels).sum().backward()
     for name, parameter in prior.named_parameters():
@@ -175,3 +185,8 @@ def test_impossible_settings_are_refused():
     for kernel in (1, 4):
         with pytest.raises(ValueError, match=f"odd and at least 3, got {kernel}"):
             PixelCNN(SQUARE, kernel=kernel)
+    for every in (0, 6):
+        with pytest.raises(ValueError, match=f"from 1 to layers = 5, or null, got {every}"):
+            PixelCNN(SQUARE, layers=5, attention_every=every)
+    with pytest.raises(ValueError, match="heads divide the channels, got 3 heads and 16 channels"):
+        PixelCNN(SQUARE, channels=16, attention_every=1, heads=3)

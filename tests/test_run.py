@@ -87,6 +87,14 @@ def test_goes_on_where_it_was_and_ends_the_same(tiny_run, tmp_path):
         assert np.array_equal(again["images"], first["images"])
 
 
+def test_the_same_settings_give_the_same_bytes_in_another_folder(tiny_run, tmp_path):
+    torch.manual_seed(12345)  # whatever happened in the process before
+    run(compose(*TINY, f"output={tmp_path / 'again'}"))
+    for name in ("tokenizer", "prior"):
+        again, first = (folder / name / "model.safetensors" for folder in (tmp_path / "again", tiny_run))
+        assert again.read_bytes() == first.read_bytes(), name
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
