@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,19 @@ import torch
 from torch import Tensor
 
 from pipelines.artifacts import load_prior, load_tokenizer, sampling_settings
+from pipelines.building import check
+from pipelines.masks import held_codes
 from pipelines.run_folder import RunFolder
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.vqvae import VQVAE
-from stage2_prior.prior import Prior
-from stage2_prior.sampling import SamplingSettings, classes_in_turn, image_noise, sample
+from stage2_prior.completion import complete_images
+from stage2_prior.passes import in_passes, pass_size
+from stage2_prior.prior import NO_LABEL, Prior
+from stage2_prior.sampling import SamplingSettings, classes_in_turn, sample_images
+from stage2_prior.windows import sample_larger_images, window_shape
+
+DECODED = 16
+"""Images that the decoder draws in one pass; a divisor of every prior's."""
 
 Label = int | str | Sequence[int | str] | None
 """A class by number or name, several, or None for all in turn."""
@@ -45,12 +54,14 @@ class Generator:
         prior: The distribution of codes.
         class_names: By class number; empty for a prior without labels.
         settings: How the recipe samples: what :meth:`sample` does unless told otherwise.
+        fingerprint: Of the prior, which covers the tokenizer's.
     """
 
     tokenizer: VQVAE
     prior: Prior
     class_names: tuple[str, ...]
     settings: SamplingSettings
+    fingerprint: str
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()) -> Generator:
@@ -69,7 +80,8 @@ class Generator:
         tokenizer, saved_tokenizer = load_tokenizer(run.tokenizer, trust)
         prior, saved_prior = load_prior(run.prior, saved_tokenizer.fingerprint, trust)
         names = tuple(saved_prior.config["class_names"])
-        return cls(tokenizer.to(device), prior.to(device), names, sampling_settings(saved_prior))
+        settings = sampling_settings(saved_prior)
+        return cls(tokenizer.to(device), prior.to(device), names, settings, saved_prior.fingerprint)
 
     @property
     def layout(self) -> CodeLayout:
@@ -88,39 +100,104 @@ class Generator:
         seed: int = 0,
         batch_size: int = 64,
         progress: Callable[[int], None] = lambda images: None,
+        first: int = 0,
+        image_size: tuple[int, int] | None = None,
         **settings: Any,
     ) -> Samples:
         """Draw new images.
 
+        On one kind of device image i is a function of (seed, i), its class and the settings alone, bit for bit: the
+        models compute in passes of a fixed size (:mod:`stage2_prior.passes`).
+
         Args:
             n: How many.
             label: A class by number or name, several to take in turn, or None for all in turn.
-            seed: Image i is a function of (seed, i) alone.
-            batch_size: Images drawn together.
-            progress: Called after every batch with the number of images in it.
+            seed: Of the noise.
+            batch_size: Images whose codes are drawn before they are decoded, rounded up to whole passes.
+            progress: Called after every pass with the number of images in it.
+            first: Index of the first image: ``sample(8, first=8)`` goes on where ``sample(8)`` ended.
+            image_size: ``(H, W)`` in pixels of images larger than the run's, drawn by a sliding window (see
+                :func:`~stage2_prior.windows.sample_larger`); None for the run's own.
             settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
 
         Raises:
-            ValueError: If a class or a setting does not exist or is out of range.
+            ValueError: If a number is out of range, or a class or a setting does not exist or is out of range.
+        """
+        for name, number, least in (("n", n, 1), ("batch_size", batch_size, 1), ("first", first, 0)):
+            if number < least:
+                raise ValueError(f"{name} is at least {least}, got {number}")
+        chosen = self.settings_with(**settings)
+        larger = self.larger_grid(image_size)
+        labels = self.labels(first + n, label)
+        codes, images = [], []
+        size = self.whole_passes(batch_size)
+        edges = [first, *range((first // size + 1) * size, first + n, size), first + n]
+        for start, stop in pairwise(edges):
+            part = labels[start:stop].to(self.device)
+            if larger is None:
+                drawn = sample_images(self.prior, part, seed, start, chosen, progress=progress)
+            else:
+                drawn = sample_larger_images(self.prior, part, seed, larger, start, chosen, progress)
+            codes.append(drawn.cpu())
+            images.append(self._decode(drawn, start, larger))
+        return Samples(torch.cat(images), torch.cat(codes), labels[first:])
+
+    def whole_passes(self, images: int) -> int:
+        """The number of images rounded up to that of whole passes of the prior."""
+        size = pass_size(self.layout, self.device)
+        return -(-images // size) * size
+
+    def larger_grid(self, image_size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Shape in codes of images of ``(H, W)`` pixels that are larger than the run's; None for the run's own.
+
+        Raises:
+            ValueError: If they are smaller, no grid gives that size, or the run's codes are not of one grid.
+        """
+        if image_size is None or image_size == self.tokenizer.image_size:
+            return None
+        shape = self.tokenizer.grid_shape(image_size)
+        window_shape(self.prior, shape)
+        return shape
+
+    def complete(
+        self,
+        codes: Tensor,
+        keep_mask: Tensor,
+        labels: Tensor | None = None,
+        seed: int = 0,
+        candidates: int = 1,
+        progress: Callable[[int], None] = lambda images: None,
+        **settings: Any,
+    ) -> Samples:
+        """Hold some codes of images and draw the rest; see :func:`~stage2_prior.completion.complete_images`.
+
+        Args:
+            codes: int64 ``[B, T]``; those that are not kept may be anything.
+            keep_mask: bool ``[B, T]`` or ``[T]``, true where a code is held.
+            labels: int64 ``[B]``, -1 for "any class"; None is -1 for all.
+            seed: Completion i is a function of its codes, its label and (seed, i) alone.
+            candidates: Completions drawn for each image, of which one is taken that suits also the codes held after
+                the first drawn one; 1 takes no notice of them.
+            progress: Called after every pass with the number of images in it.
+            settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
+
+        Raises:
+            ValueError: If codes, mask or labels do not fit, or a setting does not exist or is out of range.
         """
         chosen = self.settings_with(**settings)
-        labels = self.labels(n, label)
-        parts = []
-        for start in range(0, n, batch_size):
-            rows = range(start, min(start + batch_size, n))
-            noise = image_noise(seed, rows, self.layout.length)
-            parts.append(sample(self.prior, labels[rows.start : rows.stop].to(self.device), noise, chosen))
-            progress(len(rows))
-        codes = torch.cat(parts) if parts else torch.empty(0, self.layout.length, dtype=torch.int64)
-        return Samples(self.decode(codes, batch_size), codes.cpu(), labels)
+        known = held_codes(codes, keep_mask, self.layout).to(self.device)
+        labels = torch.full((len(codes),), NO_LABEL) if labels is None else labels
+        drawn = complete_images(self.prior, labels.to(self.device), known, seed, candidates, chosen, progress).cpu()
+        return Samples(self.decode(drawn), drawn, labels)
 
     def settings_with(self, **settings: Any) -> SamplingSettings:
-        """The recipe's sampling settings with some replaced."""
-        recipe = asdict(self.settings)
-        for name in settings:
-            if name not in recipe:
-                raise ValueError(f"sampling has no setting {name!r}: there are {', '.join(recipe)}")
-        return SamplingSettings(**{**recipe, **settings})
+        """The recipe's sampling settings with some replaced.
+
+        Raises:
+            ValueError: If there is no such setting, or its value is of a wrong type or out of range.
+        """
+        check(SamplingSettings, settings, "sampling")
+        return replace(self.settings, **settings)
 
     def labels(self, n: int, label: Label = None) -> Tensor:
         """Classes of ``n`` images, int64 ``[n]``: those asked for in turn; -1 for a prior without classes."""
@@ -129,6 +206,8 @@ class Generator:
         if not self.class_names:
             raise ValueError(f"label={label}: this prior was trained without labels, leave label out")
         asked = [label] if isinstance(label, int | str) else list(label)
+        if not asked:
+            raise ValueError("label=[]: one class at least expected, or null for all in turn")
         numbers = torch.tensor([self._class_number(one) for one in asked])
         return numbers[torch.arange(n) % len(numbers)]
 
@@ -146,16 +225,23 @@ class Generator:
         """Codes ``[B, T]`` of ``images [B, C, H, W]`` in [0, 1]."""
         return self.tokenizer.encode(images.to(self.device) * 2 - 1).cpu()
 
-    @torch.no_grad()
-    def decode(self, codes: Tensor, batch_size: int = 64) -> Tensor:
+    def decode(self, codes: Tensor) -> Tensor:
         """Images ``[B, C, H, W]`` in [0, 1] of ``codes [B, T]``.
 
         Raises:
             ValueError: If the codes are not of this tokenizer's layout.
         """
         self.layout.check(codes)
-        parts = [self.tokenizer.decode(part.to(self.device)).cpu() for part in codes.split(batch_size)]
-        return torch.cat(parts).add(1).div(2) if parts else torch.empty(0)
+        return self._decode(codes.to(self.device))
+
+    @torch.no_grad()
+    def _decode(self, codes: Tensor, first: int = 0, larger: tuple[int, int] | None = None) -> Tensor:
+        def decode_pass(part: Tensor) -> Tensor:
+            if larger is None:
+                return self.tokenizer.decode(part).cpu()
+            return self.tokenizer.decode_grid(part.unflatten(1, larger)).cpu()
+
+        return in_passes(decode_pass, first, DECODED, codes).add(1).div(2)
 
     @torch.no_grad()
     def log_prob(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:

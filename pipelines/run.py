@@ -47,8 +47,9 @@ def check(settings: Settings) -> None:
     build(settings["logger"], "logger", trust)
     build({"_target_": "stage2_prior.sampling.SamplingSettings", **settings["sampling"]}, "sampling")
     check_copies(settings)
-    if settings["n"] < 1:
-        raise ValueError(f"n is at least 1, got {settings['n']}")
+    for key in ("n", "batch_size"):
+        if settings[key] < 1:
+            raise ValueError(f"{key} is at least 1, got {settings[key]}")
 
 
 main = command("config")(run)

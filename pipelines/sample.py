@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from pipelines import processes
 from pipelines.building import build
 from pipelines.command import Settings, command, console
-from pipelines.generator import Generator, Samples
+from pipelines.generator import Generator
 from pipelines.pictures import grid, save_picture
+from pipelines.sample_parts import Parts
 from pipelines.settings import claim
-from stage1_vqvae.augmentation import to_uint8
-from stage2_prior.files import replacing
 
 RECIPE = "recipe"
 """Value of a sampling setting that leaves it to the recipe which trained the prior."""
+
+SHOWN = 100
+"""Images in the picture."""
 
 
 def sample_command(settings: Settings) -> None:
@@ -34,31 +46,102 @@ def sample_command(settings: Settings) -> None:
 
 
 def write_samples(generator: Generator, output: Path, settings: Settings, asked: Mapping[str, Any]) -> None:
-    """Draw ``settings["n"]`` images into a folder, unless the same settings did."""
+    """Draw ``settings["n"]`` images into a folder, unless the same settings did.
+
+    All processes of the command share the work and write each batch as it is finished; what a killed command left is
+    not drawn again. The files are the same for any batch size and number of processes.
+
+    Raises:
+        ValueError: If a setting is wrong, or the folder holds samples of other settings or of another prior.
+    """
     n, label, seed = settings["n"], settings["label"], settings["seed"]
-    if n < 1:
-        raise ValueError(f"n is at least 1, got {n}")
-    generator.labels(1, label)  # a class that does not exist is refused before anything is written
-    chosen = generator.settings_with(**asked)
-    claim(output / "settings.yaml", {"n": n, "label": label, "seed": seed, **vars(chosen)}, "set of samples")
+    check(generator, settings)
+    made_by = {**vars(generator.settings_with(**asked)), "prior": generator.fingerprint}
+    named = {"n": n, "label": label, "seed": seed, **larger_sides(settings)}
+    claim(output / "settings.yaml", {**named, **made_by}, "set of samples")
     if (output / "images.npz").exists():
+        shutil.rmtree(output / "parts", ignore_errors=True)  # of a command killed at its very end
         console.print(f"[green]✓[/] samples: already drawn ({output})")
         return
+    # Another kind of device rounds otherwise: its images are as good, but a set is of one kind.
+    parts = Parts(output / "parts" / generator.device.type)
+    draw_parts(generator, parts, settings, asked)
+    processes.barrier()
     if processes.rank() == 0:
-        with Progress(console=console) as bar:
-            task = bar.add_task("samples", total=n)
-            samples = generator.sample(n, label, seed, settings["batch_size"], lambda k: bar.advance(task, k), **asked)
-        save_samples(samples, output)
+        save_picture(grid(parts.first_images(min(n, SHOWN)), min(n, 10)), output / "grid.png")
+        parts.assemble(n, output / "images.npz")
+        shutil.rmtree(output / "parts")
     processes.barrier()
     console.print(f"[green]✓[/] samples: {n} images")
 
 
-def save_samples(samples: Samples, output: Path, columns: int = 10) -> None:
-    """Write ``grid.png`` (of the first 100) and ``images.npz``."""
-    images = to_uint8(samples.images * 2 - 1).numpy()
-    save_picture(grid(images[:100], min(columns, len(images))), output / "grid.png")
-    with replacing(output / "images.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, images=images, labels=samples.labels.numpy(), codes=samples.codes.numpy())
+def check(generator: Generator, settings: Settings) -> None:
+    """Raise ValueError if what is asked for cannot be drawn, before anything is written."""
+    for name in ("n", "batch_size"):
+        if settings[name] < 1:
+            raise ValueError(f"{name} is at least 1, got {settings[name]}")
+    if not 0 <= settings["seed"] < 2**64:
+        raise ValueError(f"seed is from 0 to 2^64 - 1, got {settings['seed']}")
+    generator.labels(1, settings["label"])
+    generator.larger_grid(image_size(generator, settings))
+
+
+def larger_sides(settings: Settings) -> dict[str, Any]:
+    """The sides, ``height`` and ``width`` in pixels, that are not to be the run's own."""
+    return {side: settings[side] for side in ("height", "width") if settings.get(side) is not None}
+
+
+def image_size(generator: Generator, settings: Settings) -> tuple[int, int]:
+    """Height and width of the images, in pixels.
+
+    Raises:
+        ValueError: If a side is not a whole number.
+    """
+    asked = larger_sides(settings)
+    for side, pixels in asked.items():
+        if not isinstance(pixels, int):
+            raise ValueError(f"{side} is a number of pixels, or null for the run's own, got {pixels}")
+    height, width = generator.tokenizer.image_size
+    return asked.get("height", height), asked.get("width", width)
+
+
+def draw_parts(generator: Generator, parts: Parts, settings: Settings, asked: Mapping[str, Any]) -> None:
+    """Draw this process's share of the images that are not there yet."""
+    n, rank, ranks = settings["n"], processes.rank(), processes.ranks()
+    size = generator.whole_passes(min(settings["batch_size"], -(-n // ranks)))
+    missing = parts.missing(n, size)
+    processes.barrier()  # all have looked before any writes, so that they agree on what is missing
+    with progress_bar(n, already=n - sum(map(len, missing))) as bar:
+        for batch in missing[rank::ranks]:
+            samples = generator.sample(
+                len(batch),
+                settings["label"],
+                settings["seed"],
+                size,
+                lambda images: bar.advance(TaskID(0), images * ranks),  # the others are about as far
+                first=batch.start,
+                image_size=image_size(generator, settings),
+                **asked,
+            )
+            parts.write(batch.start, samples)
+        bar.update(TaskID(0), completed=n)
+
+
+def progress_bar(n: int, already: int) -> Progress:
+    """A bar of one task whose unit is an image, ``already`` of which were there."""
+    columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), ImagesPerSecond(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console)
+    bar.add_task("samples", total=n, completed=already, already=already)
+    return bar
+
+
+class ImagesPerSecond(ProgressColumn):
+    """Mean speed of a bar whose unit is an image."""
+
+    def render(self, task: Task) -> Text:
+        """The speed, or nothing before the first image."""
+        drawn = task.completed - task.fields["already"]
+        return Text(f"{drawn / task.elapsed:.3g} images/s" if drawn > 0 and task.elapsed else "")
 
 
 def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
@@ -66,7 +149,7 @@ def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
     label = settings["label"]
     several = "-".join(map(str, label)) if isinstance(label, list) else label
     parts = [f"n{settings['n']}", f"seed{settings['seed']}"] + ([] if label is None else [f"label{several}"])
-    return "_".join([*parts, *(f"{name}{value}" for name, value in asked.items())])
+    return "_".join([*parts, *(f"{name}{value}" for name, value in {**larger_sides(settings), **asked}.items())])
 
 
 main = command("sample")(sample_command)

@@ -59,24 +59,16 @@ class VQVAE(nn.Module):
         margin: int = 0,
     ) -> None:
         super().__init__()
-        height, width = (size + 2 * margin for size in image_size)
         if not 1 <= channels <= 4:
             raise ValueError(f"images have 1 to 4 channels, got {channels}")
         shape = (channels, quantizer.dim, hidden, residual_hidden, residual_layers, factor)
         self.encoder = Encoder(*shape)
-        including = " (margin included)" if margin else ""
-        if height % factor or width % factor:
-            near = [max(factor, round(size / factor) * factor) for size in (height, width)]
-            raise ValueError(
-                f"image_size {height}×{width}{including} is not divisible by factor {factor}: "
-                f"{near[0]}×{near[1]} would work"
-            )
         self.quantizer = quantizer
         self.decoder = Decoder(*shape)
         self.channels = channels
         self.image_size = tuple(image_size)
         self.margin = margin
-        grid = (height // factor, width // factor)
+        grid = self.grid_shape(image_size)
         self.layout = CodeLayout((grid,) * len(quantizer.codebook_sizes), quantizer.codebook_sizes)
 
     def forward(self, images: Tensor) -> Reconstruction:
@@ -95,8 +87,35 @@ class VQVAE(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Images ``[B, C, H, W]`` in [-1, 1] of ``codes [B, T]``."""
         grids = torch.stack(self.layout.split(codes), dim=-1)  # [B, h, w, depth]
-        vectors = self.quantizer.lookup(grids if grids.shape[-1] > 1 else grids.squeeze(-1))
-        return self._draw(vectors).clamp(-1, 1)
+        return self.decode_grid(grids if grids.shape[-1] > 1 else grids.squeeze(-1))
+
+    def decode_grid(self, codes: Tensor) -> Tensor:
+        """Images in [-1, 1] of a grid of any shape, as far as the networks are convolutional, and they are.
+
+        Args:
+            codes: ``[B, h, w]``, of a residual quantizer ``[B, h, w, depth]``.
+
+        Returns:
+            ``[B, C, H, W]``, the size whose :meth:`grid_shape` is ``(h, w)``.
+        """
+        return self._draw(self.quantizer.lookup(codes)).clamp(-1, 1)
+
+    def grid_shape(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Shape in codes of an image of ``(H, W)`` pixels, which need not be the model's own size.
+
+        Raises:
+            ValueError: If the factor does not divide it.
+        """
+        height, width = (size + 2 * self.margin for size in image_size)
+        factor = self.encoder.factor
+        if height % factor or width % factor:
+            near = [max(factor, round(size / factor) * factor) for size in (height, width)]
+            including = " (margin included)" if self.margin else ""
+            raise ValueError(
+                f"image_size {height}×{width}{including} is not divisible by factor {factor}: "
+                f"{near[0]}×{near[1]} would work"
+            )
+        return height // factor, width // factor
 
     def _quantize(self, images: Tensor) -> Quantized:
         expected = (self.channels, *self.image_size)
@@ -107,8 +126,9 @@ class VQVAE(nn.Module):
         return self.quantizer(self.encoder(images))
 
     def _draw(self, vectors: Tensor) -> Tensor:
-        height, width = self.image_size
-        images = self.decoder(vectors)[..., self.margin : self.margin + height, self.margin : self.margin + width]
+        images = self.decoder(vectors)
+        height, width = images.shape[-2:]
+        images = images[..., self.margin : height - self.margin, self.margin : width - self.margin]
         return images.contiguous()  # the lookup gives channels last, and convolutions keep that
 
     def _flatten(self, codes: Tensor) -> Tensor:

@@ -70,7 +70,8 @@ def test_trainers_build_where_their_hardware_is(name):
     assert isinstance(build(node, "trainer"), Hardware)
 
 
-@pytest.mark.parametrize("command", ["sample", "reconstruct"])
-def test_commands_compose(command):
-    settings = compose("model=runs/x", *(["data.files=x"] if command == "reconstruct" else []), command=command)
-    assert settings["model"] == "runs/x"
+@pytest.mark.parametrize(
+    ("command", "needed"), [("sample", []), ("reconstruct", ["data.files=x"]), ("complete", ["images=x"])]
+)
+def test_commands_compose(command, needed):
+    assert compose("model=runs/x", *needed, command=command)["model"] == "runs/x"

@@ -4,6 +4,7 @@ import torch
 
 from pipelines.artifacts import load_tokenizer
 from pipelines.generator import Generator
+from stage2_prior.passes import SMALLEST
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +22,29 @@ def test_samples_have_the_contracts_shapes(generator):
     assert samples.labels.tolist() == [3] * 5
 
 
-def test_the_same_seed_gives_the_same_images_in_any_batches(generator):
-    whole = generator.sample(7, seed=4, guidance=2.0)
-    parts = generator.sample(7, seed=4, guidance=2.0, batch_size=3)
-    assert torch.equal(whole.codes, parts.codes)
-    torch.testing.assert_close(whole.images, parts.images, atol=1e-6, rtol=0)
-    assert torch.equal(generator.sample(4, seed=4, guidance=2.0).codes, whole.codes[:4])
-    assert not torch.equal(generator.sample(7, seed=5, guidance=2.0).codes, whole.codes)
+@pytest.mark.parametrize("batch_size", [1, SMALLEST, SMALLEST + 1])
+def test_the_same_seed_gives_the_same_images_in_any_batches(generator, batch_size):
+    n = 2 * SMALLEST + 3
+    whole = generator.sample(n, seed=4, guidance=2.0, batch_size=1000)
+    batches = generator.sample(n, seed=4, guidance=2.0, batch_size=batch_size)
+    assert torch.equal(whole.codes, batches.codes)
+    assert torch.equal(whole.images, batches.images)
+    assert not torch.equal(generator.sample(n, seed=5, guidance=2.0).codes, whole.codes)
+
+
+@pytest.mark.parametrize(("first", "n"), [(0, 1), (3, 5), (SMALLEST - 1, 3), (SMALLEST, 2)])
+def test_images_from_a_later_one_on_are_those_of_all(generator, first, n):
+    whole = generator.sample(SMALLEST + 2, seed=4, top_p=0.9)
+    part = generator.sample(n, seed=4, top_p=0.9, first=first)
+    assert torch.equal(part.codes, whole.codes[first : first + n])
+    assert torch.equal(part.images, whole.images[first : first + n])
+    assert torch.equal(part.labels, whole.labels[first : first + n])
+
+
+def test_progress_counts_images(generator):
+    counts = []
+    generator.sample(SMALLEST + 4, batch_size=1000, progress=counts.append)
+    assert counts == [SMALLEST, 4]
 
 
 def test_images_are_the_decoded_codes(generator):
@@ -62,14 +79,24 @@ def test_recipe_settings_are_the_default(generator, tiny_run):
     ("wrong", "message"),
     [
         ({"label": 10}, "label=10: classes are 0 to 9"),
+        ({"label": []}, "label=\\[\\]: one class at least"),
         ({"label": "cat"}, "label=cat: classes are 0 to 9 or by name 0, 1, 2"),
-        ({"temprature": 1}, "sampling has no setting 'temprature': there are temperature, top_k"),
+        ({"temprature": 1}, "sampling.temprature: no such key; did you mean temperature?"),
+        ({"top_k": 2.5}, r"sampling.top_k: int \| null expected, got 2.5"),
         ({"top_p": 2}, "top_p is in"),
+        ({"batch_size": 0}, "batch_size is at least 1, got 0"),
+        ({"first": -1}, "first is at least 0, got -1"),
+        ({"seed": -1}, "seed is from 0"),
     ],
 )
 def test_mistakes_are_named(generator, wrong, message):
     with pytest.raises(ValueError, match=message):
         generator.sample(1, **wrong)
+
+
+def test_at_least_one_image(generator):
+    with pytest.raises(ValueError, match="n is at least 1, got 0"):
+        generator.sample(0)
 
 
 def test_foreign_codes_are_refused(generator):

@@ -1,5 +1,7 @@
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,7 +44,10 @@ def read_wandb(folder):
     """What wandb's own reader finds in the one offline run of a folder."""
     (run,) = (folder / "logs" / "wandb").glob("offline-run-*")
     return run, subprocess.run(
-        ["wandb", "leet", "inspect", "--json", str(run)], capture_output=True, text=True, check=True
+        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
 
 

@@ -1,0 +1,194 @@
+"""``python -m pipelines.complete``: keep a part of each image and draw the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import Progress
+from torch import Tensor
+
+from pipelines import processes
+from pipelines.building import build
+from pipelines.command import Settings, command, console
+from pipelines.generator import Generator, Samples
+from pipelines.masks import code_mask, kept_pixels, pixel_mask
+from pipelines.pictures import grid, save_picture
+from pipelines.sample import RECIPE
+from pipelines.settings import claim
+from stage1_vqvae.augmentation import to_uint8
+from stage1_vqvae.image_preprocessing import Preprocessing
+from stage2_prior.files import replacing
+from stage2_prior.prior import NO_LABEL
+
+SHOWN = 20
+"""Images in the picture."""
+
+HIDDEN = 128
+"""Grey of what is not kept."""
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Images of which a part is kept.
+
+    Attributes:
+        images: uint8 ``[I, H, W, C]``.
+        keep: Codes that are held, bool ``[T]``.
+        kept: Pixels that those codes stand for, bool ``[H, W]``.
+    """
+
+    images: NDArray[np.uint8]
+    keep: Tensor
+    kept: Tensor
+
+    @property
+    def masked(self) -> NDArray[np.uint8]:
+        """The images with grey in place of what is not kept."""
+        return np.where(self.kept.numpy()[..., None], self.images, np.uint8(HIDDEN))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of pixels and mask, in hexadecimal."""
+        return hashlib.sha256(self.images.tobytes() + self.keep.numpy().tobytes()).hexdigest()
+
+
+def complete_command(settings: Settings) -> None:
+    """Complete the images of ``settings["images"]`` with the run of ``settings["model"]``."""
+    model = Path(settings["model"])
+    asked = {name: value for name, value in settings["sampling"].items() if value != RECIPE}
+    output = Path(settings["output"] or model / "completions" / default_name(settings, asked))
+    hardware = build(settings["trainer"], "trainer")
+    generator = Generator.load(model, hardware.device, settings["trust"])
+    write_completions(generator, output, settings, asked)
+    console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")
+
+
+def write_completions(generator: Generator, output: Path, settings: Settings, asked: Mapping[str, Any]) -> None:
+    """Draw ``settings["n"]`` completions of each image into a folder, unless the same settings did.
+
+    Raises:
+        ValueError: If a setting is wrong, or the folder holds completions of other settings, images or another prior.
+    """
+    for name, least in (("n", 1), ("candidates", 1), ("seed", 0)):
+        if not isinstance(settings[name], int) or settings[name] < least:
+            raise ValueError(f"{name} is at least {least}, got {settings[name]}")
+    n, label = settings["n"], settings["label"]
+    labels = torch.full((n,), NO_LABEL) if label is None else generator.labels(n, label)
+    made_by = {**vars(generator.settings_with(**asked)), "prior": generator.fingerprint}
+    originals = read_originals(generator, settings)
+    named = {key: settings[key] for key in ("images", "keep", "box", "n", "label", "seed", "candidates")}
+    claim(output / "settings.yaml", {**named, "digest": originals.digest, **made_by}, "set of completions")
+    if (output / "images.npz").exists():
+        console.print(f"[green]✓[/] completions: already drawn ({output})")
+        return
+    if processes.rank() == 0:
+        codes = generator.encode(torch.from_numpy(originals.images).permute(0, 3, 1, 2) / 255)
+        each, each_label = codes.repeat_interleave(n, 0), labels.repeat(len(codes))
+        numbers = settings["seed"], settings["candidates"]
+        with Progress(console=console) as bar:
+            task = bar.add_task("completions", total=len(each))
+            samples = generator.complete(
+                each, originals.keep, each_label, *numbers, lambda images: bar.advance(task, images), **asked
+            )
+        save_completions(originals, samples, output)
+    processes.barrier()
+    console.print(f"[green]✓[/] completions: {n} of each of {len(originals.images)} images")
+
+
+def read_originals(generator: Generator, settings: Settings) -> Originals:
+    """The images in the tokenizer's size and channels, and what is kept of them.
+
+    Raises:
+        ValueError: If there are none, one cannot be read, or not one code is kept.
+    """
+    tokenizer, layout = generator.tokenizer, generator.layout
+    height, width = tokenizer.image_size
+    pixels = pixel_mask(settings["keep"], settings["box"], (height, width))
+    keep = code_mask(pixels, layout, tokenizer.margin)
+    if not keep.any():
+        size = tokenizer.encoder.factor
+        raise ValueError(f"keep={settings['keep']} keeps no whole code, which is {size}×{size} pixels: keep more")
+    preprocessing = Preprocessing(height, width, tokenizer.channels)
+    images = np.stack([read_image(path, preprocessing) for path in image_paths(Path(settings["images"]))])
+    return Originals(images, keep, kept_pixels(keep, layout, (height, width), tokenizer.margin))
+
+
+def image_paths(images: Path) -> list[Path]:
+    """An image's file, or those of a folder, at any depth, sorted.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if images.is_file():
+        return [images]
+    suffixes = Image.registered_extensions()
+    found = sorted(path for path in images.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    if not found:
+        raise ValueError(f"images={images}: an image's file or a folder of images expected, there is none")
+    return found
+
+
+def read_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """One image, uint8 ``[H, W, C]``.
+
+    Raises:
+        ValueError: If the file is no image that can be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return preprocessing(image)
+    # PIL's decoders raise OSError, SyntaxError, struct.error, EOFError, ... on broken files.
+    except Exception as error:
+        raise ValueError(f"{path} is no readable image ({error}): replace or remove it") from error
+
+
+def save_completions(originals: Originals, samples: Samples, output: Path) -> None:
+    """Write ``grid.png`` (a row per image: original, masked, completions) and ``images.npz``.
+
+    The arrays ``images``, ``labels`` and ``codes`` hold all completions of the first image, then those of the second
+    and so on; ``originals`` uint8 ``[I, H, W, C]`` and ``keep_mask`` bool ``[T]`` say what they were made of.
+    """
+    images = to_uint8(samples.images * 2 - 1).numpy()
+    rows = np.concatenate(
+        [
+            originals.images[:, None],
+            originals.masked[:, None],
+            images.reshape(len(originals.images), -1, *images.shape[1:]),
+        ],
+        axis=1,
+    )[:SHOWN]  # [I, 2 + n, H, W, C]
+    save_picture(grid(rows.reshape(-1, *images.shape[1:]), rows.shape[1]), output / "grid.png")
+    with replacing(output / "images.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            images=images,
+            labels=samples.labels.numpy(),
+            codes=samples.codes.numpy(),
+            originals=originals.images,
+            keep_mask=originals.keep.numpy(),
+        )
+
+
+def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
+    """A folder's name that says what was asked for, so that other settings lie elsewhere."""
+    label, box = settings["label"], settings["box"]
+    several = "-".join(map(str, label)) if isinstance(label, list) else label
+    keep = "-".join(["box", *map(str, box)]) if box else Path(settings["keep"]).stem
+    parts = [Path(settings["images"]).stem, keep, f"n{settings['n']}", f"seed{settings['seed']}"]
+    parts += [] if label is None else [f"label{several}"]
+    parts += [] if settings["candidates"] == 1 else [f"candidates{settings['candidates']}"]
+    return "_".join([*parts, *(f"{name}{value}" for name, value in asked.items())])
+
+
+main = command("complete")(complete_command)
+
+if __name__ == "__main__":
+    main()
