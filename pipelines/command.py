@@ -33,7 +33,6 @@ KEYS: dict[str, Any] = {
     "model": str,
     "images": str,
     "keep": str,
-    "candidates": int,
     "height": int | None,
     "width": int | None,
     "seed": int,
