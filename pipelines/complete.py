@@ -21,7 +21,7 @@ from pipelines.command import Settings, command, console
 from pipelines.generator import Generator, Samples
 from pipelines.masks import code_mask, kept_pixels, pixel_mask
 from pipelines.pictures import grid, save_picture
-from pipelines.sample import RECIPE
+from pipelines.sample import asked_for, label_part
 from pipelines.settings import claim
 from stage1_vqvae.augmentation import to_uint8
 from stage1_vqvae.image_preprocessing import Preprocessing
@@ -63,7 +63,7 @@ class Originals:
 def complete_command(settings: Settings) -> None:
     """Complete the images of ``settings["images"]`` with the run of ``settings["model"]``."""
     model = Path(settings["model"])
-    asked = {name: value for name, value in settings["sampling"].items() if value != RECIPE}
+    asked = asked_for(settings)
     output = Path(settings["output"] or model / "completions" / default_name(settings, asked))
     hardware = build(settings["trainer"], "trainer")
     generator = Generator.load(model, hardware.device, settings["trust"])
@@ -179,11 +179,10 @@ def save_completions(originals: Originals, samples: Samples, output: Path) -> No
 
 def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
     """A folder's name that says what was asked for, so that other settings lie elsewhere."""
-    label, box = settings["label"], settings["box"]
-    several = "-".join(map(str, label)) if isinstance(label, list) else label
+    box = settings["box"]
     keep = "-".join(["box", *map(str, box)]) if box else Path(settings["keep"]).stem
     parts = [Path(settings["images"]).stem, keep, f"n{settings['n']}", f"seed{settings['seed']}"]
-    parts += [] if label is None else [f"label{several}"]
+    parts += label_part(settings)
     parts += [] if settings["candidates"] == 1 else [f"candidates{settings['candidates']}"]
     return "_".join([*parts, *(f"{name}{value}" for name, value in asked.items())])
 

@@ -37,7 +37,7 @@ SHOWN = 100
 def sample_command(settings: Settings) -> None:
     """Sample from ``settings["model"]``."""
     model = Path(settings["model"])
-    asked = {name: value for name, value in settings["sampling"].items() if value != RECIPE}
+    asked = asked_for(settings)
     output = Path(settings["output"] or model / "samples" / default_name(settings, asked))
     hardware = build(settings["trainer"], "trainer")
     generator = Generator.load(model, hardware.device, settings["trust"])
@@ -144,11 +144,20 @@ class ImagesPerSecond(ProgressColumn):
         return Text(f"{drawn / task.elapsed:.3g} images/s" if drawn > 0 and task.elapsed else "")
 
 
+def asked_for(settings: Settings) -> dict[str, Any]:
+    """The sampling settings that are not left to the recipe."""
+    return {name: value for name, value in settings["sampling"].items() if value != RECIPE}
+
+
+def label_part(settings: Settings) -> list[str]:
+    """What a folder's name says of the classes asked for: nothing if they are all."""
+    label = settings["label"]
+    return [] if label is None else ["label" + ("-".join(map(str, label)) if isinstance(label, list) else str(label))]
+
+
 def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
     """A folder's name that says what was asked for, so that other settings lie elsewhere."""
-    label = settings["label"]
-    several = "-".join(map(str, label)) if isinstance(label, list) else label
-    parts = [f"n{settings['n']}", f"seed{settings['seed']}"] + ([] if label is None else [f"label{several}"])
+    parts = [f"n{settings['n']}", f"seed{settings['seed']}", *label_part(settings)]
     return "_".join([*parts, *(f"{name}{value}" for name, value in {**larger_sides(settings), **asked}.items())])
 
 

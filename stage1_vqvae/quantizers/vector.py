@@ -167,17 +167,7 @@ class EMAVectorQuantizer(VectorQuantizer):
     The loss is the commitment term alone. Arguments and shapes are those of :class:`VectorQuantizer`.
     """
 
-    def __init__(
-        self,
-        dim: int = 64,
-        codebook_size: int = 512,
-        commitment: float = 0.25,
-        decay: float = 0.99,
-        revive_below: float = 0.01,
-        revive_every: int = 20,
-    ) -> None:
-        super().__init__(dim, codebook_size, commitment, decay, revive_below, revive_every)
-        self._sums: Tensor | None = None  # of the vectors of each code, [K, D]
+    _sums: Tensor | None = None  # of the vectors of each code since the last step, [K, D]
 
     def _own_codebook(self, codebook: Tensor) -> None:
         self.register_buffer("codebook", codebook)
