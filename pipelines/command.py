@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from pipelines import processes
 from pipelines.building import build, fits, name_of, suggestion
-from pipelines.fit import Hardware
+from pipelines.hardware import Hardware
 
 Settings = dict[str, Any]
 """A command's whole configuration, resolved to plain data."""

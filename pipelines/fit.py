@@ -12,46 +12,10 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
 from pipelines.batches import StageData
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a command runs on.
-
-    Attributes:
-        accelerator: ``cpu``, ``gpu`` or ``auto``.
-        devices: Processes on each machine; ``auto`` for one on a CPU, all GPUs otherwise.
-        num_nodes: Machines; for more than one, torchrun or SLURM starts the processes.
-        precision: As Lightning names them (``32-true``, ``bf16-mixed``, …).
-    """
-
-    accelerator: str = "auto"
-    devices: int | Literal["auto"] = "auto"
-    num_nodes: int = 1
-    precision: str = "32-true"
-
-    def __post_init__(self) -> None:
-        if self.accelerator == "gpu" and not torch.cuda.is_available():
-            raise ValueError("accelerator: no GPU is to be found here: use trainer=cpu")
-        if (self.devices != "auto" and self.devices < 1) or self.num_nodes < 1:
-            raise ValueError(f"devices and num_nodes are at least 1, got {self.devices} and {self.num_nodes}")
-
-    @property
-    def device(self) -> torch.device:
-        """Where this process computes."""
-        gpu = self.accelerator != "cpu" and torch.cuda.is_available()
-        return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
-
-    @property
-    def processes(self) -> int:
-        """Processes on this machine."""
-        if self.devices != "auto":
-            return self.devices
-        return max(1, torch.cuda.device_count()) if self.device.type == "cuda" else 1
+from pipelines.hardware import Hardware
 
 
 @dataclass(frozen=True)
@@ -155,7 +119,7 @@ def fit(
         devices=hardware.devices if hardware.devices != "auto" else hardware.processes,
         num_nodes=hardware.num_nodes,
         precision=hardware.precision,  # type: ignore[arg-type]
-        strategy=_strategy(hardware),
+        strategy=hardware.strategy,
         use_distributed_sampler=False,
         max_epochs=1,
         max_steps=settings.max_steps,
@@ -190,10 +154,3 @@ def average_weights(decay: float) -> WeightAveraging:
         return averaged.lerp(current, weight.to(averaged.device, averaged.dtype))
 
     return WeightAveraging(use_buffers=False, avg_fn=average)
-
-
-def _strategy(hardware: Hardware) -> str | Strategy:
-    if hardware.processes * hardware.num_nodes == 1:
-        return "auto"
-    # Codebooks and their statistics are kept equal by the quantizers; a broadcast of rank 0's would drop the others'.
-    return DDPStrategy(broadcast_buffers=False)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from stage1_vqvae.augmentation import Augmentation, normalize
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality
 from stage1_vqvae.objectives import Objective
-from stage1_vqvae.quantizers.base import Quantizer
 from stage1_vqvae.vqvae import VQVAE
 
 
@@ -58,11 +57,9 @@ class TokenizerTraining(LightningModule):
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step the optimiser, then the codebooks."""
+        """Step the optimiser, then the codebook."""
         super().optimizer_step(*args, **kwargs)
-        for module in self.model.modules():
-            if isinstance(module, Quantizer):
-                module.step()
+        self.model.quantizer.step()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Gather the figures of one batch of held-out images."""

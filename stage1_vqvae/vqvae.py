@@ -126,7 +126,7 @@ class VQVAE(nn.Module):
         return self.quantizer(self.encoder(images))
 
     def _draw(self, vectors: Tensor) -> Tensor:
-        images = self.decoder(vectors)
+        images = self.decoder(vectors.to(next(self.decoder.parameters()).dtype))
         height, width = images.shape[-2:]
         images = images[..., self.margin : height - self.margin, self.margin : width - self.margin]
         return images.contiguous()  # the lookup gives channels last, and convolutions keep that

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.building import build
-from pipelines.fit import Hardware
+from pipelines.hardware import Hardware
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.quantizers.base import Quantizer
 from stage1_vqvae.vqvae import VQVAE

@@ -3,7 +3,8 @@ import torch
 from pytorch_lightning import Callback
 
 from pipelines.batches import StageData
-from pipelines.fit import Hardware, StageTrainer, fit
+from pipelines.fit import StageTrainer, fit
+from pipelines.hardware import Hardware
 from pipelines.optimization import Optimization
 from stage1_vqvae.augmentation import Augmentation
 from stage1_vqvae.objectives import SquaredError
@@ -141,9 +142,3 @@ def test_weights_kept_are_the_average_of_the_steps_and_buffers_are_not_averaged(
 def test_nothing_finishes_without_training(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         StageTrainer(**{"max_steps": 1, "validate_every": 1, "checkpoint_every": 1, **wrong})
-
-
-def test_a_gpu_that_is_not_there_is_refused():
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no GPU is to be found here: use trainer=cpu"):
-            Hardware("gpu")

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from pipelines.batches import StageData
-from pipelines.fit import Hardware, StageTrainer, fit
+from pipelines.fit import StageTrainer, fit
+from pipelines.hardware import Hardware
 from tests.distributed import on_two_ranks
 from tests.test_fit import Examples, prior_training, tokenizer_training
 

@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
+from stage1_vqvae.quantizers.estimators import straight_through
 from stage1_vqvae.quantizers.kmeans import kmeans
 from stage1_vqvae.quantizers.ranks import pick_rows, sum_over_ranks
 from stage1_vqvae.quantizers.search import nearest
@@ -89,9 +90,7 @@ class VectorQuantizer(Quantizer):
                 self._observe(flat.detach(), codes)
             codes = codes.view(z.shape[0], *z.shape[2:])
             nearby = self.lookup(codes)
-            # Exactly the codebook's vectors in value, the identity in gradient.
-            vectors = nearby.detach() + (z - z.detach())
-            return Quantized(vectors, codes, self._loss(z, nearby))
+            return Quantized(straight_through(z, nearby), codes, self._loss(z, nearby))
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial]``."""

@@ -1,0 +1,47 @@
+"""How gradients pass a step that has none: from the quantized vectors to the encoder's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Estimator = Literal["straight_through", "rotation"]
+"""Names of the two."""
+
+
+def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
+    """``quantized`` in value, the identity in gradient (arXiv 1711.00937, section 3.1).
+
+    Args:
+        z: The encoder's vectors, ``[B, D, *spatial]``.
+        quantized: What they became, of the same shape.
+    """
+    # z - z is exactly 0, so that the value is the codebook's to the bit.
+    return quantized.detach() + (z - z.detach())
+
+
+def rotation(z: Tensor, quantized: Tensor) -> Tensor:
+    """``quantized`` in value; in gradient the rotation and rescaling that take z there (arXiv 2410.06424).
+
+    With ``R`` the rotation of z onto q in their plane and ``λ = |q| / |z|``, q is ``λ R z``, and both count as
+    constant: the gradient keeps its angle to the vector instead of its direction.
+
+    Args:
+        z: The encoder's vectors, ``[B, D, *spatial]``.
+        quantized: What they became, of the same shape.
+    """
+    tiny = torch.finfo(z.dtype).tiny
+    with torch.no_grad():
+        z_norm = z.norm(dim=1, keepdim=True).clamp(min=tiny)
+        q_norm = quantized.norm(dim=1, keepdim=True)
+        from_z = z / z_norm
+        to_q = quantized / q_norm.clamp(min=tiny)
+        between = from_z + to_q
+        between = between / between.norm(dim=1, keepdim=True).clamp(min=1e-6)  # opposite vectors: no rotation
+    # A product of two reflections, applied without its matrix (the paper's equation 4).
+    reflected = z - 2 * (between * z).sum(1, keepdim=True) * between
+    rotated = reflected + 2 * (from_z * z).sum(1, keepdim=True) * to_q
+    moved = rotated * (q_norm / z_norm)
+    return quantized.detach() + (moved - moved.detach())
