@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,33 @@ def _writing_in(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def check_writable(folder: str | Path, room: int) -> None:
+    """Find out before the work starts whether its results can be written; removes what killed writers left.
+
+    Args:
+        folder: Created where it is missing.
+        room: Bytes that are going to be written.
+
+    Raises:
+        OSError: If the folder cannot be written or its disk has less room.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _writing_in(folder):
+            probe = folder / f"{TEMPORARY}{secrets.token_hex(6)}"
+            probe.touch(exist_ok=False)
+            probe.unlink()
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written ({error.strerror}): give another output=") from error
+    free = shutil.disk_usage(folder).free
+    if free < room:
+        raise OSError(
+            f"{folder}: {room / 2**30:.2g} GiB are needed, its disk has {free / 2**30:.2g} free: "
+            "make room, or give another output="
+        )
 
 
 def write_json(path: str | Path, plain: Any) -> None:

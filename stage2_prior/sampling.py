@@ -175,8 +175,11 @@ def truncate(logits: Tensor, settings: SamplingSettings) -> Tensor:
 
 
 def guided(prior: Prior, labels: Tensor, scale: float, schedule: Schedule = "constant") -> Incremental:
-    """The prior's incremental form with classifier-free guidance; scale 1 is the prior itself."""
-    nothing_to_guide = scale == 1 or prior.num_classes == 0
+    """The prior's incremental form with classifier-free guidance, or the prior itself where that changes nothing.
+
+    That is at scale 1 and where every image is of any class: with and without its label it is the same.
+    """
+    nothing_to_guide = scale == 1 or bool((labels == NO_LABEL).all()) or prior.num_classes == 0
     return prior.incremental(labels) if nothing_to_guide else Guided(prior, labels, scale, schedule)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.prior import Prior
+from stage2_prior.transformer_cache import CachedTransformer
 
 AXES = 3
 """Axes of a grid at most; grids with fewer lie at 0 on the others."""
@@ -20,7 +23,7 @@ class Transformer(Prior):
     Slot t of its input is the class token for t = 0 and code t - 1 after that; it predicts code t. Keys are rotated
     by the place of the code that they hold, queries by the place of the code that they predict, so attention sees
     the true offset between the two, also across the ends of rows. Grids of several resolutions share the finest
-    one's coordinates; an embedding of the predicted position tells grids and absolute places apart.
+    one's coordinates; embeddings of the predicted position and of its grid tell absolute places and grids apart.
 
     Args:
         layout: How the codes are laid out.
@@ -29,6 +32,7 @@ class Transformer(Prior):
         layers: Number of blocks.
         heads: Attention heads; ``width / heads`` is even.
         dropout: On embeddings, attention and the output of every branch.
+        tied: Whether logits are products with the codes' embeddings (arXiv 1608.05859), not with weights of their own.
 
     Raises:
         ValueError: If heads do not divide the width into even parts.
@@ -42,6 +46,7 @@ class Transformer(Prior):
         layers: int = 6,
         heads: int = 4,
         dropout: float = 0.1,
+        tied: bool = False,
     ) -> None:
         super().__init__(layout, num_classes)
         if width % (2 * heads):
@@ -49,28 +54,29 @@ class Transformer(Prior):
         self.code = nn.Embedding(sum(layout.codebook_sizes), width)  # each grid's codes have rows of their own
         self.label = nn.Embedding(num_classes + 1, width)  # the last row is "any class"
         self.place = nn.Embedding(layout.length, width)
+        several = len(layout.grids) > 1
+        self.grid = nn.Embedding(len(layout.grids), width) if several else None  # of one grid, place says it all
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.RMSNorm(width)
-        self.head = nn.Linear(width, layout.vocabulary, bias=False)
+        self.head = None if tied else nn.Linear(width, sum(layout.codebook_sizes), bias=False)
         self.heads = heads
         places = coordinates(layout)  # [T, AXES]
         before_first = torch.full((1, AXES), -1.0)  # where the class token lies
-        self.register_buffer("query_angles", rotary_angles(places, width // heads), persistent=False)
-        self.register_buffer(
-            "key_angles", rotary_angles(torch.cat([before_first, places[:-1]]), width // heads), persistent=False
-        )
-        first_row = torch.tensor([0, *layout.codebook_sizes]).cumsum(0)[:-1]
-        self.register_buffer(
-            "code_rows", first_row.repeat_interleave(torch.tensor(layout.lengths)), persistent=False
-        )  # [T]
+        key_places = torch.cat([before_first, places[:-1]])
+        self.register_buffer("query_turns", rotary_turns(places, width // heads), persistent=False)
+        self.register_buffer("key_turns", rotary_turns(key_places, width // heads), persistent=False)
+        lengths, sizes = torch.tensor(layout.lengths), torch.tensor([0, *layout.codebook_sizes])
+        self.register_buffer("grid_at", torch.arange(len(lengths)).repeat_interleave(lengths), persistent=False)
+        self.register_buffer("code_rows", sizes.cumsum(0)[self.grid_at], persistent=False)  # [T]: of code 0
         self.apply(initialise)
         for block in self.stack:
             for last in (block.attention.out, block.feed_forward.out):
                 nn.init.normal_(last.weight, std=0.02 / (2 * layers) ** 0.5)  # the stream's variance stays level
 
-    query_angles: Tensor
-    key_angles: Tensor
+    query_turns: Tensor
+    key_turns: Tensor
+    grid_at: Tensor
     code_rows: Tensor
 
     @property
@@ -82,11 +88,22 @@ class Transformer(Prior):
         """Logits ``[B, T', K]`` for a prefix ``codes [B, T']`` and class indices ``labels [B]``."""
         length = codes.shape[1]
         known = self.code(codes[:, :-1] + self.code_rows[: length - 1])  # [B, T' - 1, width]
-        x = torch.cat([self.label(labels)[:, None], known], dim=1) + self.place.weight[:length]
+        x = torch.cat([self.label(labels)[:, None], known], dim=1) + self.places()[:length]
         x = self.dropout(x)
         for block in self.stack:
-            x = block(x, self.query_angles[:length], self.key_angles[:length])
-        return self.head(self.norm(x))
+            x = block(x, self.query_turns[:, :length], self.key_turns[:, :length])
+        by_grid = self.norm(x).tensor_split(list(accumulate(self.layout.lengths))[:-1], dim=1)
+        logits = [F.linear(x, weight) for x, weight in zip(by_grid, self.head_weights(), strict=True)]
+        return torch.cat([F.pad(x, (0, self.layout.vocabulary - x.shape[2])) for x in logits], dim=1)
+
+    def places(self) -> Tensor:
+        """What is added to the slot that predicts each position, ``[T, width]``."""
+        return self.place.weight if self.grid is None else self.place.weight + self.grid(self.grid_at)
+
+    def head_weights(self) -> tuple[Tensor, ...]:
+        """The last linear layer's weight for each grid, ``[codebook size, width]``."""
+        weight = self.code.weight if self.head is None else self.head.weight
+        return weight.split(self.layout.codebook_sizes)
 
     def incremental(self, labels: Tensor) -> CachedTransformer:
         """The prior at the start of drawing codes for ``labels [B]``, with a preallocated key-value cache."""
@@ -104,9 +121,9 @@ class Block(nn.Module):
         self.feed_forward = SwiGLU(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, query_angles: Tensor, key_angles: Tensor) -> Tensor:
+    def forward(self, x: Tensor, query_turns: Tensor, key_turns: Tensor) -> Tensor:
         """Transform ``x [B, T, width]``."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), query_angles, key_angles))
+        x = x + self.dropout(self.attention(self.attention_norm(x), query_turns, key_turns))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
@@ -122,14 +139,14 @@ class Attention(nn.Module):
         self.key_norm = nn.RMSNorm(width // heads)
         self.out = nn.Linear(width, width, bias=False)
 
-    def project(self, x: Tensor, query_angles: Tensor, key_angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, query_turns: Tensor, key_turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``[B, heads, T, width / heads]`` of ``x [B, T, width]``."""
         q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.heads)
-        return rotate(self.query_norm(q), query_angles), rotate(self.key_norm(k), key_angles), v
+        return rotate(self.query_norm(q), query_turns), rotate(self.key_norm(k), key_turns), v
 
-    def forward(self, x: Tensor, query_angles: Tensor, key_angles: Tensor) -> Tensor:
+    def forward(self, x: Tensor, query_turns: Tensor, key_turns: Tensor) -> Tensor:
         """Attend from every slot of ``x [B, T, width]`` to itself and those before."""
-        q, k, v = self.project(x, query_angles, key_angles)
+        q, k, v = self.project(x, query_turns, key_turns)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
         return self.out(rearrange(mixed, "b h t d -> b t (h d)"))
@@ -150,38 +167,6 @@ class SwiGLU(nn.Module):
         return self.out(F.silu(gate) * value)
 
 
-class CachedTransformer:
-    """A transformer that keeps the keys and values of the slots behind it, so that a new code costs one slot."""
-
-    def __init__(self, prior: Transformer, labels: Tensor) -> None:
-        self.prior = prior
-        self.labels = prior.class_index(labels, len(labels), labels.device)
-        self.slot = 0
-        weight = prior.head.weight
-        shape = (len(labels), prior.heads, prior.layout.length, weight.shape[1] // prior.heads)
-        self.keys = [weight.new_empty(shape) for _ in prior.blocks]  # [B, heads, T, width / heads]
-        self.values = [weight.new_empty(shape) for _ in prior.blocks]
-
-    def next_logits(self, codes: Tensor | None) -> Tensor:
-        """Logits ``[B, K]`` of the next position; ``codes [B]`` are those of the one before, None at first."""
-        prior, slot = self.prior, self.slot
-        token = prior.label(self.labels) if codes is None else prior.code(codes + prior.code_rows[slot - 1])
-        x = (token + prior.place.weight[slot])[:, None]  # [B, 1, width]
-        for block, keys, values in zip(prior.stack, self.keys, self.values, strict=True):
-            x = x + self._attend(block.attention, block.attention_norm(x), keys, values)
-            x = x + block.feed_forward(block.feed_forward_norm(x))
-        self.slot += 1
-        return prior.head(prior.norm(x))[:, 0].masked_fill(prior.absent[slot], -torch.inf)
-
-    def _attend(self, attention: Attention, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        here = slice(self.slot, self.slot + 1)
-        q, keys[:, :, here], values[:, :, here] = attention.project(
-            x, self.prior.query_angles[here], self.prior.key_angles[here]
-        )
-        mixed = F.scaled_dot_product_attention(q, keys[:, :, : here.stop], values[:, :, : here.stop])
-        return attention.out(rearrange(mixed, "b h t d -> b t (h d)"))
-
-
 def coordinates(layout: CodeLayout) -> Tensor:
     """Centre of every position in the finest grid's units, float32 ``[T, AXES]``."""
     per_grid = []
@@ -193,8 +178,8 @@ def coordinates(layout: CodeLayout) -> Tensor:
     return torch.cat(per_grid)
 
 
-def rotary_angles(places: Tensor, dim: int, longest: float = 100.0) -> Tensor:
-    """Rotation angle of every pair of channels (arXiv 2104.09864), the pairs shared out among the axes in use.
+def rotary_turns(places: Tensor, dim: int, longest: float = 100.0) -> Tensor:
+    """Rotation of every pair of channels (arXiv 2104.09864), the pairs shared out among the axes in use.
 
     Args:
         places: ``[T, AXES]``.
@@ -202,7 +187,7 @@ def rotary_angles(places: Tensor, dim: int, longest: float = 100.0) -> Tensor:
         longest: Longest wavelength over 2π, in positions.
 
     Returns:
-        ``[T, dim / 2]``.
+        Cosines and sines, ``[2, T, dim / 2]``.
     """
     used = [axis for axis in range(AXES) if places[1:, axis].any()] or [0]
     parts = torch.arange(dim // 2).tensor_split(len(used))
@@ -210,13 +195,14 @@ def rotary_angles(places: Tensor, dim: int, longest: float = 100.0) -> Tensor:
     for axis, part in zip(used, parts, strict=True):
         frequencies = longest ** (-torch.arange(len(part)) / max(len(part), 1))
         angles.append(places[:, axis, None] * frequencies)
-    return torch.cat(angles, dim=1)
+    angle = torch.cat(angles, dim=1)
+    return torch.stack([angle.cos(), angle.sin()])
 
 
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate the pairs ``(x[i], x[i + D/2])`` of ``x [B, heads, T, D]`` by ``angles [T, D / 2]``."""
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotate the pairs ``(x[i], x[i + D/2])`` of ``x [B, heads, T, D]`` by ``turns [2, T, D / 2]``."""
     first, second = x.chunk(2, dim=-1)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    cos, sin = turns.to(x.dtype)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 

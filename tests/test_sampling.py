@@ -27,8 +27,12 @@ LAYOUT = CodeLayout(((2, 3),), (5,))
 SETTINGS = [
     SamplingSettings(),
     SamplingSettings(temperature=1.5, top_k=3),
+    SamplingSettings(temperature=0.7),
+    SamplingSettings(top_k=3),
     SamplingSettings(top_p=0.8),
     SamplingSettings(min_p=0.3),
+    SamplingSettings(top_k=4, min_p=0.2),
+    SamplingSettings(top_p=0.9, min_p=0.2),
     SamplingSettings(guidance=2.0),
     SamplingSettings(temperature=1.3, top_k=4, top_p=0.9, min_p=0.1, guidance=3.0, guidance_schedule="linear"),
 ]
@@ -134,6 +138,34 @@ def test_guidance_without_classes_changes_nothing(prior):
     model = build(type(prior), classes=0)
     labels, noise = torch.tensor([-1, -1]), image_noise(0, range(2), 6)
     assert torch.equal(sample(model, labels, noise, SamplingSettings(guidance=3.0)), sample(model, labels, noise))
+
+
+def test_guidance_of_any_class_costs_nothing(prior, monkeypatch):
+    incremental, batches = prior.incremental, []
+
+    def counting(labels):
+        batches.append(len(labels))
+        return incremental(labels)
+
+    monkeypatch.setattr(prior, "incremental", counting)
+    nothing, noise, chosen = torch.tensor([-1, -1]), image_noise(0, range(2), 6), SamplingSettings(guidance=3.0)
+    assert torch.equal(sample(prior, nothing, noise, chosen), sample(prior, nothing, noise))
+    sample(prior, torch.tensor([-1, 0]), noise, chosen)
+    assert batches == [2, 2, 4]
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, CodeLayout(((3, 3),), (5,)), CodeLayout(((2, 2), (3, 4)), (3, 5))])
+def test_stepwise_likelihood_is_the_teacher_forced_one(prior, layout):
+    """Nats of codes that are held while they are drawn, from the logits that they were drawn by."""
+    model = build(type(prior), layout)
+    codes = sample(model, torch.tensor([0, 1, -1]), image_noise(1, range(3), layout.length))
+    steps = model.incremental(torch.tensor([0, 1, -1]))
+    nats = torch.zeros(3, dtype=torch.float64)
+    for t in range(layout.length):
+        log_p = steps.next_logits(codes[:, t - 1] if t else None).double().log_softmax(-1)
+        nats -= log_p.gather(1, codes[:, t : t + 1])[:, 0]
+    expected = -model.log_prob(codes, torch.tensor([0, 1, -1])).double()
+    torch.testing.assert_close(nats, expected.detach(), atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])

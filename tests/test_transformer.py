@@ -6,13 +6,14 @@ import torch
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.prior import FullRecompute
-from stage2_prior.transformer import Transformer, coordinates, rotary_angles, rotate
+from stage2_prior.transformer import Transformer, coordinates, rotary_turns, rotate
 
 LAYOUTS = {
     "square": CodeLayout(((3, 3),), (7,)),
     "wide": CodeLayout(((2, 5),), (7,)),
     "two grids": CodeLayout(((2, 2), (3, 4)), (5, 9)),
     "one axis": CodeLayout(((6,),), (7,)),
+    "three axes": CodeLayout(((2, 2, 3),), (7,)),
 }
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
@@ -42,9 +43,10 @@ def test_a_code_reaches_every_later_logit_and_no_other(layout):
         assert moved[j + 1 :].all()
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @every_layout
-def test_cached_logits_equal_forward(layout):
-    model = prior(layout)
+def test_cached_logits_equal_forward(layout, tied):
+    model = prior(layout, tied=tied)
     codes, labels = codes_of(layout, 3), torch.tensor([0, 2, -1])
     expected = model(codes, labels)
     for steps in (model.incremental(labels), FullRecompute(model, labels)):
@@ -77,9 +79,9 @@ def test_label_matters_and_none_is_any_class():
 
 def test_rotation_keeps_lengths_and_sees_offsets_alone():
     places = coordinates(CodeLayout(((4, 5),), (2,)))
-    angles = rotary_angles(places, 8)
+    turns = rotary_turns(places, 8)
     q, k = torch.randn(8), torch.randn(8)
-    rotated_q, rotated_k = (rotate(x.expand(1, 1, 20, 8), angles)[0, 0] for x in (q, k))
+    rotated_q, rotated_k = (rotate(x.expand(1, 1, 20, 8), turns)[0, 0] for x in (q, k))
     np.testing.assert_allclose(rotated_q.norm(dim=-1), np.full(20, q.norm().item()), rtol=1e-5)
     products = (rotated_q @ rotated_k.T).view(4, 5, 4, 5)
     # One down and two right, from two different places.
@@ -100,6 +102,37 @@ def test_starts_near_uniform():
     torch.manual_seed(0)
     nats = Transformer(layout, width=64, layers=2, heads=4).eval().nats(codes_of(layout, 8)).mean()
     assert nats.item() == pytest.approx(math.log(64), rel=0.02)
+
+
+def test_tied_logits_are_products_with_the_codes_embeddings():
+    layout = LAYOUTS["two grids"]
+    model = prior(layout, tied=True)
+    assert not any("head" in name for name in model.state_dict())
+    codes, seen = codes_of(layout, 2), []
+    model.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    logits = model(codes)
+    rows = model.code.weight
+    torch.testing.assert_close(logits[:, :4, :5], seen[0][:, :4] @ rows[:5].T)
+    torch.testing.assert_close(logits[:, 4:], seen[0][:, 4:] @ rows[5:].T)
+
+
+def test_grids_have_an_embedding_where_there_are_several():
+    assert prior(LAYOUTS["square"]).grid is None
+    model = prior(LAYOUTS["two grids"])
+    codes = codes_of(model.layout, 1)
+    before = model(codes)
+    with torch.no_grad():
+        model.grid.weight[1] += 1.0
+    changed = (model(codes) != before).nan_to_num().any(-1)[0]
+    assert changed.tolist() == [False] * 4 + [True] * 12
+
+
+def test_dropout_acts_in_training_only():
+    model = prior(LAYOUTS["square"], dropout=0.5)
+    codes = codes_of(model.layout, 2)
+    calm = model(codes)
+    assert torch.equal(model(codes), calm)
+    assert not torch.equal(model.train()(codes), calm)
 
 
 def test_impossible_inputs_are_refused():

@@ -19,3 +19,9 @@ def seconds(run: Callable[[], object], repeats: int = 3) -> float:
             torch.cuda.synchronize()
         times.append(perf_counter() - start)
     return min(times)
+
+
+def bytes_per_second(device: torch.device) -> float:
+    """How fast memory is read, measured by a sum over 2 GiB."""
+    much = torch.zeros(2**29, device=device)
+    return much.nbytes / seconds(lambda: much.sum())
