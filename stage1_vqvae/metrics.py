@@ -45,15 +45,25 @@ class CodeUse(Metric):
 
     def update(self, codes: Tensor) -> None:
         """Count ``codes [B, T]``."""
-        for row, part in zip(self.counts, self.layout.split(codes), strict=True):
-            row += torch.bincount(part.flatten(), minlength=len(row))
+        self.counts += count_codes(codes, self.layout)
 
     def compute(self) -> dict[str, Tensor]:
         """``usage`` in [0, 1] and ``perplexity`` in [1, K], with the grid's number behind where there are several."""
-        figures = {}
-        for grid, (row, size) in enumerate(zip(self.counts, self.layout.codebook_sizes, strict=True)):
-            suffix = f"_{grid}" if len(self.layout.grids) > 1 else ""
-            share = row / row.sum()
-            figures[f"usage{suffix}"] = (row > 0).sum() / size
-            figures[f"perplexity{suffix}"] = torch.special.entr(share).sum().exp()
-        return figures
+        return use_of_codes(self.counts, self.layout)
+
+
+def count_codes(codes: Tensor, layout: CodeLayout) -> Tensor:
+    """How often each code of each grid occurs in ``codes [B, T]``: int64 ``[grids, K]``."""
+    parts = layout.split(codes)
+    return torch.stack([torch.bincount(part.flatten(), minlength=layout.vocabulary) for part in parts])
+
+
+def use_of_codes(counts: Tensor, layout: CodeLayout) -> dict[str, Tensor]:
+    """``usage`` and ``perplexity`` of ``counts [grids, K]``, with the grid's number behind where there are several."""
+    figures = {}
+    for grid, (row, size) in enumerate(zip(counts, layout.codebook_sizes, strict=True)):
+        suffix = f"_{grid}" if len(layout.grids) > 1 else ""
+        share = row / row.sum()
+        figures[f"usage{suffix}"] = (row > 0).sum() / size
+        figures[f"perplexity{suffix}"] = torch.special.entr(share).sum().exp()
+    return figures

@@ -10,9 +10,9 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from stage1_vqvae.augmentation import Augmentation, normalize
-from stage1_vqvae.metrics import CodeUse, reconstruction_quality
+from stage1_vqvae.metrics import CodeUse, count_codes, reconstruction_quality, use_of_codes
 from stage1_vqvae.objectives import Objective
-from stage1_vqvae.vqvae import VQVAE
+from stage1_vqvae.vqvae import VQVAE, Reconstruction
 
 
 class TokenizerTraining(LightningModule):
@@ -22,7 +22,7 @@ class TokenizerTraining(LightningModule):
 
     Args:
         model: The VQ-VAE.
-        objective: The reconstruction term of the loss.
+        objective: The reconstruction term of the loss; a model with a likelihood has its own, nats per dimension.
         augmentation: Of training images, on the training device.
         optimization: Optimiser and schedule for a module and a number of steps, as Lightning takes them.
         seed: Of the augmentation.
@@ -49,17 +49,32 @@ class TokenizerTraining(LightningModule):
         """Loss of one batch."""
         images = self.augmentation(batch["images"], batch["draws"], self.seed)
         passed = self.model(images)
-        reconstruction = self.objective(passed.images, images)
+        reconstruction = self._reconstruction_loss(passed, images)
         loss = reconstruction + passed.loss
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/reconstruction", reconstruction)
         self.log("train/quantizer", passed.loss)
+        use = use_of_codes(count_codes(passed.codes, self.model.layout), self.model.layout)  # of this batch alone
+        self.log_dict({f"train/{name}": value for name, value in use.items() if name.startswith("perplexity")})
         return loss
 
+    def _reconstruction_loss(self, passed: Reconstruction, images: Tensor) -> Tensor:
+        # Nats per dimension are a squared error over twice the error's own variance, so they and the quantizer's loss,
+        # a mean too, keep about the balance that the objectives have.
+        if self.model.likelihood:
+            return self.model.likelihood.nats(passed.outputs, images).mean() / images[0].numel()
+        return self.objective(passed.images, images)
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step the optimiser, then the codebook."""
+        """Step the optimiser, then the codebook; a step whose gradients were dropped happens to neither."""
+        happened: list[bool] = []  # a gradient scaler may pass the optimiser's step over
+        handle = self.trainer.optimizers[0].register_step_post_hook(lambda *_: happened.append(True))
         super().optimizer_step(*args, **kwargs)
-        self.model.quantizer.step()
+        handle.remove()
+        if happened and any(parameter.grad is not None for parameter in self.model.parameters()):
+            self.model.quantizer.step()
+        else:
+            self.model.quantizer.discard()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Gather the figures of one batch of held-out images."""

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.likelihoods import Likelihood
 from stage1_vqvae.networks import Decoder, Encoder
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 
@@ -22,11 +23,13 @@ class Reconstruction:
         images: ``[B, C, H, W]``, in [-1, 1] up to the decoder's error.
         codes: int64 ``[B, T]``.
         loss: The quantizer's loss, a scalar.
+        outputs: What the decoder gave: the images themselves, or the parameters of their likelihood.
     """
 
     images: Tensor
     codes: Tensor
     loss: Tensor
+    outputs: Tensor
 
 
 class VQVAE(nn.Module):
@@ -42,6 +45,7 @@ class VQVAE(nn.Module):
         factor: Downsampling factor, a power of two; a code stands for ``factor × factor`` pixels.
         margin: Pixels by which the encoder extends every border (repeating it outwards) and the decoder crops, so
             that sizes which the factor does not divide have a grid too: 28×28 digits with a margin of 2 one of 4×4.
+        likelihood: What the decoder's outputs mean; None: they are the images.
 
     Raises:
         ValueError: If the factor does not divide the image size, or there are not 1 to 4 channels.
@@ -57,14 +61,16 @@ class VQVAE(nn.Module):
         residual_layers: int = 2,
         factor: int = 4,
         margin: int = 0,
+        likelihood: Likelihood | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= channels <= 4:
             raise ValueError(f"images have 1 to 4 channels, got {channels}")
-        shape = (channels, quantizer.dim, hidden, residual_hidden, residual_layers, factor)
-        self.encoder = Encoder(*shape)
+        shape = (quantizer.dim, hidden, residual_hidden, residual_layers, factor)
+        self.encoder = Encoder(channels, *shape)
         self.quantizer = quantizer
-        self.decoder = Decoder(*shape)
+        self.decoder = Decoder(likelihood.outputs(channels) if likelihood else channels, *shape)
+        self.likelihood = likelihood
         self.channels = channels
         self.image_size = tuple(image_size)
         self.margin = margin
@@ -78,7 +84,8 @@ class VQVAE(nn.Module):
             ValueError: If images are not of the model's size and channels.
         """
         quantized = self._quantize(images)
-        return Reconstruction(self._draw(quantized.vectors), self._flatten(quantized.codes), quantized.loss)
+        outputs = self._draw(quantized.vectors)
+        return Reconstruction(self._images(outputs), self._flatten(quantized.codes), quantized.loss, outputs)
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes ``[B, T]`` of ``images [B, C, H, W]`` in [-1, 1]."""
@@ -86,8 +93,21 @@ class VQVAE(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images ``[B, C, H, W]`` in [-1, 1] of ``codes [B, T]``."""
-        grids = torch.stack(self.layout.split(codes), dim=-1)  # [B, h, w, depth]
-        return self.decode_grid(grids if grids.shape[-1] > 1 else grids.squeeze(-1))
+        return self.decode_grid(self._grid(codes))
+
+    def nats(self, images: Tensor, codes: Tensor) -> Tensor:
+        """Negative log-likelihood ``-log p(images | codes)`` of each image in nats: ``[B]``.
+
+        Args:
+            images: ``[B, C, H, W]`` in [-1, 1].
+            codes: ``[B, T]``.
+
+        Raises:
+            ValueError: If the model has no likelihood.
+        """
+        if self.likelihood is None:
+            raise ValueError("this tokenizer has no likelihood: train it with stage1/likelihood=discretized_logistic")
+        return self.likelihood.nats(self._draw(self.quantizer.lookup(self._grid(codes))), images)
 
     def decode_grid(self, codes: Tensor) -> Tensor:
         """Images in [-1, 1] of a grid of any shape, as far as the networks are convolutional, and they are.
@@ -98,7 +118,7 @@ class VQVAE(nn.Module):
         Returns:
             ``[B, C, H, W]``, the size whose :meth:`grid_shape` is ``(h, w)``.
         """
-        return self._draw(self.quantizer.lookup(codes)).clamp(-1, 1)
+        return self._images(self._draw(self.quantizer.lookup(codes))).clamp(-1, 1)
 
     def grid_shape(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Shape in codes of an image of ``(H, W)`` pixels, which need not be the model's own size.
@@ -123,13 +143,21 @@ class VQVAE(nn.Module):
             raise ValueError(f"images [B, {', '.join(map(str, expected))}] expected, got {list(images.shape)}")
         if self.margin:
             images = F.pad(images, (self.margin,) * 4, mode="replicate")
-        return self.quantizer(self.encoder(images))
+        return self.quantizer(self.encoder(images.to(next(self.encoder.parameters()).dtype)))
 
     def _draw(self, vectors: Tensor) -> Tensor:
-        images = self.decoder(vectors.to(next(self.decoder.parameters()).dtype))
-        height, width = images.shape[-2:]
-        images = images[..., self.margin : height - self.margin, self.margin : width - self.margin]
-        return images.contiguous()  # the lookup gives channels last, and convolutions keep that
+        outputs = self.decoder(vectors.to(next(self.decoder.parameters()).dtype))
+        height, width = outputs.shape[-2:]
+        outputs = outputs[..., self.margin : height - self.margin, self.margin : width - self.margin]
+        return outputs.contiguous()  # the lookup gives channels last, and convolutions keep that
+
+    def _images(self, outputs: Tensor) -> Tensor:
+        return self.likelihood.images(outputs) if self.likelihood else outputs
+
+    def _grid(self, codes: Tensor) -> Tensor:
+        """The inverse of :meth:`_flatten`."""
+        grids = torch.stack(self.layout.split(codes), dim=-1)  # [B, h, w, depth]
+        return grids if grids.shape[-1] > 1 else grids.squeeze(-1)
 
     def _flatten(self, codes: Tensor) -> Tensor:
         """Codes ``[B, h, w]``, or ``[B, h, w, depth]`` of a residual quantizer, one grid after another: ``[B, T]``."""

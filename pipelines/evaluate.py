@@ -1,0 +1,148 @@
+"""``python -m pipelines.evaluate``: figures of a run on held-out images, and of samples that are drawn for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from pipelines import processes
+from pipelines.artifacts import Saved, load_tokenizer, read_yaml
+from pipelines.building import build
+from pipelines.command import Settings, command, console
+from pipelines.evaluation_samples import measure_samples
+from pipelines.evaluation_tokenizer import Figures, Subject, measure_tokenizer
+from pipelines.evaluation_words import TITLES, Sections, meaning, reading, remarks
+from pipelines.features import Features, InceptionFeatures, TrainedNetwork
+from pipelines.generator import Generator
+from pipelines.report import write_report
+from pipelines.run_folder import RunFolder, finished
+from pipelines.sample import asked_for, check, default_name, write_samples
+from pipelines.settings import claim
+from pipelines.train_stage1 import image_settings, open_images
+from stage1_vqvae.images import ImageData
+from stage2_prior.files import read_json, write_json
+
+
+def evaluate(settings: Settings) -> None:
+    """Measure ``settings["model"]``; what is measured is not measured again, other settings lie elsewhere."""
+    run = RunFolder(Path(settings["model"]))
+    network = build(settings["network"], "network", settings["trust"])
+    device = build(settings["trainer"], "trainer").device
+    tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
+    generator = Generator.load(run.path, device, settings["trust"]) if finished(run.prior) else None
+    images = open_images({**settings, "data": data_settings(run, settings)})
+    names = generator.class_names if generator else ()
+    check_classes(names, images)
+    asked = checked(generator, settings)
+    prior = generator.prior if generator else None
+    subject = Subject(tokenizer.to(device), prior, names, images, settings["batch_size"], settings["seed"])
+    output = Path(settings["output"] or run.evaluations / folder_name(run, settings, asked))
+    claim(output / "settings.yaml", made_by(saved, generator, settings, asked, images), "set of figures")
+
+    trained: TrainedNetwork = network.load(output / "features", images, settings["seed"], device)
+    features: Features = trained if settings["features"] == "own" else InceptionFeatures(device)
+    sections = once(output / "parts" / "tokenizer.json", lambda: measure_tokenizer(subject, features))
+    if generator is not None and settings["n"] > 0:
+        write_samples(generator, output / "samples", settings, asked)
+        path = output / "samples" / "images.npz"
+        sections |= once(output / "parts" / "samples.json", lambda: measure_samples(subject, path, features, trained))
+    if processes.rank() == 0:
+        words = {"reading": reading(sections), "remarks": remarks(sections)}
+        write_json(output / "evaluation.json", {**sections, **words})
+        show(sections)
+        write_report(run)
+    processes.barrier()
+    console.print(f"{output / 'evaluation.json'}\n{run.report}")
+
+
+def once(path: Path, measure: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:
+    """Figures of a part, measured by all processes unless they are in ``path``, where they are kept."""
+    done = path.exists()
+    processes.barrier()  # all have looked before any writes
+    if not done:
+        found = measure()
+        if processes.rank() == 0:
+            write_json(path, found)
+        processes.barrier()
+    return read_json(path)
+
+
+def checked(generator: Generator | None, settings: Settings) -> dict[str, Any]:
+    """The sampling settings asked for.
+
+    Raises:
+        ValueError: If samples cannot be drawn so.
+    """
+    for name, least in (("n", 0), ("batch_size", 1)):
+        if settings[name] < least:
+            raise ValueError(f"{name} is at least {least}, got {settings[name]}")
+    asked = asked_for(settings)
+    if generator is not None and settings["n"] > 0:
+        check(generator, settings)
+        generator.settings_with(**asked)
+    return asked
+
+
+def data_settings(run: RunFolder, settings: Settings) -> Any:
+    """The data asked for, or the run's own."""
+    if settings.get("data") is not None:
+        return settings["data"]
+    return read_yaml(run.tokenizer / "settings.yaml")["data"]
+
+
+def check_classes(names: tuple[str, ...], images: ImageData) -> None:
+    """Raise ValueError if the images have classes, and not the prior's."""
+    if names and images.class_names and tuple(images.class_names) != names:
+        raise ValueError(
+            f"data: images of the prior's {len(names)} classes expected ({', '.join(names[:3])}, …), "
+            f"got {len(images.class_names)} ({', '.join(images.class_names[:3])}, …); or give them without labels"
+        )
+
+
+def made_by(
+    saved: Saved, generator: Generator | None, settings: Settings, asked: dict[str, Any], images: ImageData
+) -> dict[str, Any]:
+    """What an evaluation depends on."""
+    sampling = vars(generator.settings_with(**asked)) if generator else {}
+    return {
+        "tokenizer": saved.fingerprint,
+        "prior": generator.fingerprint if generator else None,
+        "data": {"train": images.train.description, "validation": images.validation.description},
+        **{name: settings[name] for name in ("n", "label", "seed", "features", "network")},
+        "sampling": sampling,
+    }
+
+
+def folder_name(run: RunFolder, settings: Settings, asked: dict[str, Any]) -> str:
+    """A folder's name that says what was asked for, so that other settings lie elsewhere."""
+    parts = [default_name(settings, asked)]
+    if settings["features"] != "own":
+        parts.append(settings["features"])
+    if settings.get("data") is not None:
+        text = json.dumps(image_settings(settings), sort_keys=True)
+        parts.append(f"data{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    return "_".join(parts)
+
+
+def show(sections: Sections) -> None:
+    """Print all figures as a table, and what they say."""
+    table = Table("", "", "", box=None, show_header=False, pad_edge=False)
+    for section, figures in sections.items():
+        table.add_row(f"[bold]{TITLES[section]}[/]")
+        for name, value in figures.items():
+            table.add_row(f"  {name}", f"{value:.5g}", f"[dim]{meaning(name)}[/]")
+    console.print(table)
+    console.print(reading(sections))
+    for remark in remarks(sections):
+        console.print(f"[dim]{remark}[/]")
+
+
+main = command("evaluate")(evaluate)
+
+if __name__ == "__main__":
+    main()

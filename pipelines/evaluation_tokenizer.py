@@ -1,0 +1,197 @@
+"""A tokenizer and a prior measured on held-out images: reconstructions, codes, what the codes carry, bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MeanSquaredError, Metric
+
+from pipelines import processes
+from pipelines.batches import EvaluationOrder
+from pipelines.command import console
+from pipelines.features import Features
+from pipelines.set_metrics import frechet_distance
+from stage1_vqvae.augmentation import normalize
+from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.images import ImageData
+from stage1_vqvae.metrics import CodeUse, reconstruction_quality
+from stage1_vqvae.vqvae import VQVAE
+from stage2_prior.prior import NO_LABEL, Prior
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated, and on what.
+
+    Attributes:
+        tokenizer: In eval mode, on its device.
+        prior: Likewise; None where the run has none.
+        class_names: Of the prior's classes.
+        images: Training and held-out images.
+        batch_size: Images at a time.
+        seed: Of everything that is random.
+    """
+
+    tokenizer: VQVAE
+    prior: Prior | None
+    class_names: tuple[str, ...]
+    images: ImageData
+    batch_size: int
+    seed: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return next(self.tokenizer.parameters()).device
+
+    def labels(self, labels: Tensor) -> Tensor:
+        """Labels as the prior knows them: -1, "any class", for one without classes."""
+        return labels if self.class_names else torch.full_like(labels, NO_LABEL)
+
+    def mine(self, examples: int) -> EvaluationOrder:
+        """This process's share of so many examples, in batches."""
+        return EvaluationOrder(examples, self.batch_size, processes.rank(), processes.ranks())
+
+
+class Measures(nn.Module):
+    """The metrics of one pass over the held-out images.
+
+    Args:
+        layout: Of the codes.
+        dim: Of the features.
+    """
+
+    def __init__(self, layout: CodeLayout, dim: int) -> None:
+        super().__init__()
+        self.quality = reconstruction_quality()
+        self.use = CodeUse(layout)
+        self.distance = frechet_distance(dim)
+        self.errors = nn.ModuleDict({name: MeanSquaredError() for name in ("shuffled", "common")})
+        names = ("prior", "right", "shuffled", "common")
+        self.nats = nn.ModuleDict({name: MeanMetric() for name in names})  # of an image, summed over codes or pixels
+
+    def error(self, name: str) -> Any:
+        """Squared error with other codes than an image's own."""
+        return self.errors[name]
+
+    def mean_nats(self, name: str) -> Any:
+        """Nats of an image: of its codes under the prior, or of its pixels given some codes."""
+        return self.nats[name]
+
+
+@torch.no_grad()
+def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Figures]:
+    """All figures of tokenizer and prior over the whole validation split and all processes.
+
+    Returns:
+        Figures by section: ``reconstruction``, ``codes``, ``latents``, ``likelihood``.
+    """
+    tokenizer = subject.tokenizer
+    common = most_common(subject)  # [T]
+    measures = Measures(tokenizer.layout, features.dim).to(subject.device)
+    for images, labels, others in batches(subject):
+        codes = tokenizer.encode(images)
+        decoded = tokenizer.decode(codes)
+        measures.quality.update(decoded, images)
+        measures.use.update(codes)
+        measures.distance.update(features(images).double(), real=True)
+        measures.distance.update(features(decoded).double(), real=False)
+        swapped = {"shuffled": tokenizer.encode(others), "common": common.expand(len(images), -1)}
+        for name, wrong in swapped.items():
+            measures.error(name).update(tokenizer.decode(wrong), images)
+        if subject.prior is not None:
+            measures.mean_nats("prior").update(subject.prior.nats(codes, subject.labels(labels)).sum(1))
+        if tokenizer.likelihood is not None:
+            for name, given in {"right": codes, **swapped}.items():
+                measures.mean_nats(name).update(tokenizer.nats(images, given))
+    return figures_of(subject, measures, features.suffix)
+
+
+def figures_of(subject: Subject, measures: Measures, suffix: str) -> dict[str, Figures]:
+    """What the metrics say once every process has seen its share."""
+    distance = "rfid" if suffix == "inception" else f"frechet_distance_{suffix}"
+    quality = {name: float(value) for name, value in measures.quality.compute().items()}
+    latents = {
+        "mse_right_codes": quality["mse"],
+        "mse_shuffled_codes": value_of(measures.error("shuffled")),
+        "mse_common_codes": value_of(measures.error("common")),
+    }
+    if subject.tokenizer.likelihood is not None:
+        latents |= {
+            f"nats_{name}_codes": value_of(measures.mean_nats(name)) for name in ("right", "shuffled", "common")
+        }
+    prior_nats = value_of(measures.mean_nats("prior")) if subject.prior is not None else None
+    return {
+        "reconstruction": {**quality, distance: value_of(measures.distance)},
+        "codes": {name: float(value) for name, value in measures.use.compute().items()},
+        "latents": latents,
+        "likelihood": likelihood_figures(subject, prior_nats, latents.get("nats_right_codes")),
+    }
+
+
+def likelihood_figures(subject: Subject, prior_nats: float | None, pixel_nats: float | None) -> Figures:
+    """Rates and bits per dimension.
+
+    Args:
+        subject: What is measured.
+        prior_nats: Mean of ``-log p(codes | class)``.
+        pixel_nats: Mean of ``-log p(image | codes)``; None for a tokenizer without a likelihood.
+    """
+    layout = subject.tokenizer.layout
+    uniform_nats = float(layout.codebook_size_at().double().log().sum())
+    dims = subject.tokenizer.channels * math.prod(subject.tokenizer.image_size)
+    figures = {"uniform_bits_per_image": uniform_nats / math.log(2)}
+    rates = {"uniform": uniform_nats}
+    if prior_nats is not None:
+        figures |= {
+            "nats_per_code": prior_nats / layout.length,
+            "bits_per_code": prior_nats / layout.length / math.log(2),
+        }
+        figures["prior_bits_per_image"] = prior_nats / math.log(2)
+        # The class that the prior is told, drawn evenly, has to be told to the receiver too.
+        rates["prior"] = prior_nats + math.log(max(len(subject.class_names), 1))
+    if pixel_nats is not None:
+        figures["bits_per_dim_of_pixels"] = pixel_nats / dims / math.log(2)
+        for name, rate in rates.items():
+            figures[f"bits_per_dim_with_{name}"] = (pixel_nats + rate) / dims / math.log(2)
+    return figures
+
+
+def batches(subject: Subject) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """This process's held-out images, their labels, and for each another image: the next in a fixed random order."""
+    data: Any = subject.images.validation
+    order = np.random.default_rng(subject.seed).permutation(len(data))
+    partner = np.empty_like(order)
+    partner[order] = np.roll(order, -1)
+    for indices in track(subject.mine(len(data)), "held-out images", console=console):
+        batch = data.__getitems__(indices)
+        others = data.__getitems__(partner[indices].tolist())["images"]
+        labels = batch["labels"].to(subject.device)
+        yield normalize(batch["images"].to(subject.device)), labels, normalize(others.to(subject.device))
+
+
+@torch.no_grad()
+def most_common(subject: Subject) -> Tensor:
+    """The code that is most frequent at each position over the split, int64 ``[T]``."""
+    layout = subject.tokenizer.layout
+    sizes = tuple(layout.codebook_size_at().tolist())
+    counted = CodeUse(CodeLayout(((1,),) * layout.length, sizes)).to(subject.device)
+    data: Any = subject.images.validation
+    for indices in track(subject.mine(len(data)), "codes", console=console):
+        counted.update(subject.tokenizer.encode(normalize(data.__getitems__(indices)["images"].to(subject.device))))
+    with counted.sync_context():
+        return counted.counts.argmax(1)
+
+
+def value_of(metric: Metric) -> float:
+    """What a metric says over all processes."""
+    return float(metric.compute())
