@@ -7,10 +7,11 @@ import pytest
 from pipelines.building import build
 from pipelines.hardware import Hardware
 from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.latent_pixels import LatentPixelModel
 from stage1_vqvae.quantizers.base import Quantizer
 from stage1_vqvae.vqvae import VQVAE
 from stage2_prior.prior import Prior
-from tests.tiny import compose
+from tests.tiny import compose, tiny
 
 CONF = Path(__file__).parents[1] / "conf"
 NEEDED = {"folder": ["data.files=x"], "parquet": ["data.files=x"], "hub": ["data.name=x"]}
@@ -20,7 +21,17 @@ def options(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+COLLAPSE = [name for name in options("experiment") if name.startswith("collapse_")]  # of pipelines.collapse
+
+
+@pytest.mark.parametrize("name", COLLAPSE)
+def test_collapse_experiments_build(name):
+    settings = compose(f"experiment={name}", command="collapse")
+    assert isinstance(build(settings["autoencoder"], "autoencoder"), LatentPixelModel)
+    build({"_target_": "pipelines.fit.StageTrainer", **settings["training"]}, "training")
+
+
+@pytest.mark.parametrize("name", sorted(set(options("experiment")) - set(COLLAPSE)))
 def test_experiments_build(name):
     settings = compose(f"experiment={name}")
     model = build(settings["stage1"]["model"], "stage1.model")
@@ -35,15 +46,24 @@ def test_experiments_build(name):
 
 @pytest.mark.parametrize("name", options("stage1/quantizer"))
 def test_quantizers_build(name):
-    settings = compose(f"stage1/quantizer={name}", "stage1.quantizer.codebook_size=8")
-    quantizer = build(settings["stage1"]["quantizer"], "stage1.quantizer")
+    quantizer = build(compose(*tiny(name))["stage1"]["quantizer"], "stage1.quantizer")
     assert isinstance(quantizer, Quantizer)
-    assert quantizer.codebook_sizes == (8,)
+    assert set(quantizer.codebook_sizes) == {16}
+    default = build(compose(f"stage1/quantizer={name}")["stage1"]["quantizer"], "stage1.quantizer")
+    assert set(default.codebook_sizes) == {512}  # so that they compare
 
 
 @pytest.mark.parametrize("name", options("stage1/objective"))
 def test_objectives_build(name):
     assert callable(build(compose(f"stage1/objective={name}")["stage1"]["objective"], "stage1.objective"))
+
+
+@pytest.mark.parametrize("name", options("stage1/likelihood"))
+def test_likelihoods_build(name):
+    model = build(
+        compose(f"stage1/likelihood={name}", "stage1.likelihood.mixture=3")["stage1"]["model"], "stage1.model"
+    )
+    assert model.likelihood.mixture == 3
 
 
 @pytest.mark.parametrize("name", options("stage2"))
@@ -59,6 +79,8 @@ def test_data_builds(name):
 
 @pytest.mark.parametrize("name", options("logger"))
 def test_loggers_build(name):
+    if name == "tensorboard":
+        pytest.importorskip("tensorboard")
     assert callable(build(compose(f"logger={name}")["logger"], "logger").track)
 
 
@@ -71,7 +93,8 @@ def test_trainers_build_where_their_hardware_is(name):
 
 
 @pytest.mark.parametrize(
-    ("command", "needed"), [("sample", []), ("reconstruct", ["data.files=x"]), ("complete", ["images=x"])]
+    ("command", "needed"),
+    [("sample", []), ("reconstruct", ["data.files=x"]), ("complete", ["images=x"]), ("evaluate", [])],
 )
 def test_commands_compose(command, needed):
     assert compose("model=runs/x", *needed, command=command)["model"] == "runs/x"

@@ -1,5 +1,6 @@
 """What holds across ranks: state is equal at every step, and equal to one process's on the joined batch."""
 
+import copy
 from itertools import pairwise
 
 import numpy as np
@@ -18,7 +19,7 @@ def batches():
 def build(family):
     torch.manual_seed(0)
     # Many codes for few vectors: some die and are revived.
-    return family(dim=2, codebook_size=24, decay=0.5, revive_below=0.3, revive_every=2)
+    return family(dim=2, codebook_size=24, decay=0.5, revive_after=3.0)
 
 
 def train(quantizer, parts):
@@ -30,8 +31,8 @@ def train(quantizer, parts):
     return states
 
 
-def _train_part(rank, family, share):
-    quantizer = build(family)
+def _train_part(rank, quantizer, share):
+    quantizer = copy.deepcopy(quantizer)  # both processes were given the same memory
     parts = [batch[:share] if rank == 0 else batch[share:] for batch in batches()]
     return {str(step): state for step, state in enumerate(train(quantizer, parts))}
 
@@ -41,7 +42,9 @@ def _train_part(rank, family, share):
 def test_two_ranks_equal_one_process_at_every_step(family, share):
     alone = train(build(family), batches())
     assert any(not torch.equal(one["codebook"], two["codebook"]) for one, two in pairwise(alone))
-    first, second = on_two_ranks(_train_part, family, share)
+    assert any((two["idle"] < one["idle"]).any() and two["usage"].eq(0).any() for one, two in pairwise(alone))
+    # Built here, before there is a process group.
+    first, second = on_two_ranks(_train_part, build(family), share)
     for step, expected in enumerate(alone):
         for name, value in expected.items():
             np.testing.assert_array_equal(first[str(step)][name], second[str(step)][name])

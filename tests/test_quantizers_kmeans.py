@@ -17,3 +17,27 @@ def test_equals_lloyd_in_numpy():
 def test_fewer_points_than_clusters():
     centres = kmeans(torch.tensor([[0.0], [4.0]]), 5)
     assert sorted(set(centres.flatten().tolist())) == [0.0, 4.0]
+
+
+def test_cosine_keeps_centres_at_length_1_and_equals_spherical_kmeans_in_numpy():
+    torch.manual_seed(0)
+    points = torch.nn.functional.normalize(torch.randn(60, 3), dim=1)
+    centres = points[:5].numpy().astype(np.float64)
+    for _ in range(10):
+        assigned = (points.numpy() @ centres.T).argmax(1)
+        sums = np.stack([points.numpy()[assigned == k].sum(0) for k in range(5)])
+        centres = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    found = kmeans(points, 5, metric="cosine")
+    np.testing.assert_allclose(found.numpy(), centres, atol=1e-5)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
+
+
+def test_precision_is_the_points_own_whatever_the_default():
+    points = torch.randn(20, 3)
+    expected = kmeans(points, 4)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = kmeans(points, 4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)

@@ -4,23 +4,44 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from omegaconf import OmegaConf
 
-TINY = [
+NEAREST = ["stage1.quantizer.dim=4", "stage1.quantizer.codebook_size=16"]
+"""Of the quantizers that search a codebook; the others' are below."""
+QUANTIZERS = {
+    "fsq": ["stage1.quantizer.levels=[4,4]"],
+    "lfq": ["stage1.quantizer.dim=4"],
+    "bsq": ["stage1.quantizer.dim=4"],
+    "residual": [
+        "stage1.quantizer.quantizer.dim=4",
+        "stage1.quantizer.quantizer.codebook_size=16",
+        "stage1.quantizer.depth=2",
+    ],
+    "product": [
+        "stage1.quantizer.quantizer.dim=2",
+        "stage1.quantizer.quantizer.codebook_size=16",
+        "stage1.quantizer.groups=2",
+    ],
+}
+REST = [
     "experiment=mnist5k",
     "logger=csv",
     "n=20",
     "stage1.model.hidden=8",
     "stage1.model.residual_hidden=4",
     "stage1.model.residual_layers=1",
-    "stage1.quantizer.dim=4",
-    "stage1.quantizer.codebook_size=16",
     "stage2.model.width=16",
     "stage2.model.layers=1",
     "stage2.model.heads=2",
     "codes.copies=1",
 ]
 for stage in ("stage1", "stage2"):
-    TINY += [f"{stage}.batch_size=16", f"{stage}.trainer.max_steps=6"]
-    TINY += [f"{stage}.trainer.validate_every=3", f"{stage}.trainer.checkpoint_every=2"]
+    REST += [f"{stage}.batch_size=16", f"{stage}.trainer.max_steps=6"]
+    REST += [f"{stage}.trainer.validate_every=3", f"{stage}.trainer.checkpoint_every=2"]
+TINY = [*REST, *NEAREST]
+
+
+def tiny(quantizer):
+    """The same with another quantizer, an option of conf/stage1/quantizer."""
+    return [*REST, f"stage1/quantizer={quantizer}", *QUANTIZERS.get(quantizer, NEAREST)]
 
 
 def compose(*overrides, command="config"):

@@ -57,6 +57,12 @@ class Quantizer(nn.Module, ABC):
         others passes the call on.
         """
 
+    def discard(self) -> None:
+        """Forget what the forward passes since the last step have gathered: theirs was skipped, on all ranks.
+
+        A quantizer made of others passes the call on.
+        """
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Follow the model to another device, but not to another precision."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 Estimator = Literal["straight_through", "rotation"]
 """Names of the two."""
+
+TINY = 1e-6
+"""Length under which a vector has no direction."""
 
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
@@ -32,16 +36,22 @@ def rotation(z: Tensor, quantized: Tensor) -> Tensor:
         z: The encoder's vectors, ``[B, D, *spatial]``.
         quantized: What they became, of the same shape.
     """
-    tiny = torch.finfo(z.dtype).tiny
     with torch.no_grad():
-        z_norm = z.norm(dim=1, keepdim=True).clamp(min=tiny)
+        z_norm = z.norm(dim=1, keepdim=True)
         q_norm = quantized.norm(dim=1, keepdim=True)
-        from_z = z / z_norm
-        to_q = quantized / q_norm.clamp(min=tiny)
+        from_z = z / z_norm.clamp(min=TINY)
+        to_q = quantized / q_norm.clamp(min=TINY)
         between = from_z + to_q
-        between = between / between.norm(dim=1, keepdim=True).clamp(min=1e-6)  # opposite vectors: no rotation
+        between = between / between.norm(dim=1, keepdim=True).clamp(min=TINY)  # opposite vectors: only scaled
+        scale = torch.where(z_norm > TINY, q_norm / z_norm.clamp(min=TINY), 1)  # a z of length 0 has no direction
     # A product of two reflections, applied without its matrix (the paper's equation 4).
     reflected = z - 2 * (between * z).sum(1, keepdim=True) * between
     rotated = reflected + 2 * (from_z * z).sum(1, keepdim=True) * to_q
-    moved = rotated * (q_norm / z_norm)
-    return quantized.detach() + (moved - moved.detach())
+    return straight_through(rotated * scale, quantized)
+
+
+ESTIMATORS: Mapping[Estimator, Callable[[Tensor, Tensor], Tensor]] = {
+    "straight_through": straight_through,
+    "rotation": rotation,
+}
+"""Each by its name."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.quantizers.estimators import straight_through
+from stage1_vqvae.quantizers.estimators import ESTIMATORS, Estimator
 from stage1_vqvae.quantizers.kmeans import kmeans
 from stage1_vqvae.quantizers.ranks import pick_rows, sum_over_ranks
-from stage1_vqvae.quantizers.search import nearest
+from stage1_vqvae.quantizers.search import Metric, nearest, unit_length
 
 POINTS_PER_CODE = 32
 """Encoder outputs per code that the k-means start looks at, at most."""
@@ -21,19 +23,24 @@ class VectorQuantizer(Quantizer):
     """Nearest-neighbour quantization with a codebook learned by gradient (arXiv 1711.00937, equation 3).
 
     The loss is ``|sg[z] - e|² + β |z - sg[e]|²``, each a mean over all elements: the first moves the codebook to
-    the encoder's outputs, the second commits the encoder to the codebook. Gradients of the decoder pass straight
-    through to the encoder.
+    the encoder's outputs, the second commits the encoder to the codebook.
 
-    The codebook starts as k-means centres of the first training batch. A code whose share of use falls below
-    ``revive_below`` of an even share is dead and restarts at a random encoder output.
+    With the cosine metric (arXiv 2110.04627, section 3.2) z and e stand for the vectors divided by their lengths,
+    everywhere: in search, lookup and loss. That paper's projection to few dimensions is a small ``dim``, since a
+    convolution ends the encoder and another begins the decoder.
+
+    The codebook starts as k-means centres of the first training batch. A code that got none of the last
+    ``revive_after`` times K vectors, of which an even share would have been that many, is dead and restarts at a
+    random vector of the batch, as a code that was never used. Vectors that are not finite count nowhere.
 
     Args:
         dim: D, channels of a vector.
         codebook_size: K, number of codes.
         commitment: β, weight of the commitment term; the paper finds 0.1 to 2.0 to work alike.
         decay: γ of the moving average of each code's use.
-        revive_below: Fraction of even use under which a code is revived; 0 never revives.
-        revive_every: Optimiser steps between looks for dead codes.
+        revive_after: Vectors per code that pass before an unused one is revived; 0 never revives.
+        metric: What is near: ``euclidean`` distance or ``cosine`` of the angle.
+        gradient: How the decoder's gradient passes to the encoder: ``straight_through`` or ``rotation``.
 
     Shape: ``z [B, D, *spatial]`` to vectors of that shape and codes ``[B, *spatial]``.
     """
@@ -44,31 +51,44 @@ class VectorQuantizer(Quantizer):
         codebook_size: int = 512,
         commitment: float = 0.25,
         decay: float = 0.99,
-        revive_below: float = 0.01,
-        revive_every: int = 20,
+        revive_after: float = 10.0,
+        metric: Metric = "euclidean",
+        gradient: Estimator = "straight_through",
     ) -> None:
         super().__init__()
         if dim < 1 or codebook_size < 1:
             raise ValueError(f"dim and codebook_size are at least 1, got {dim} and {codebook_size}")
         if not 0 <= decay < 1:
             raise ValueError(f"decay is in [0, 1), got {decay}")
+        if revive_after < 0:
+            raise ValueError(f"revive_after is at least 0, got {revive_after}")
+        if metric not in get_args(Metric) or gradient not in ESTIMATORS:
+            raise ValueError(
+                f"metric is {' or '.join(get_args(Metric))} and gradient {' or '.join(ESTIMATORS)}, "
+                f"got {metric!r} and {gradient!r}"
+            )
         self.dim = dim
         self.codebook_sizes = (codebook_size,)
         self.commitment = commitment
         self.decay = decay
-        self.revive_below = revive_below
-        self.revive_every = revive_every
-        self._own_codebook(torch.randn(codebook_size, dim) / dim**0.5)
-        self.register_buffer("usage", torch.zeros(codebook_size))  # moving average of vectors per code and step
+        self.revive_after = revive_after
+        self.metric = metric
+        self.gradient = gradient
+        # Float32 by name: a training in lower precision changes the default.
+        self._own_codebook(torch.randn(codebook_size, dim, dtype=torch.float32) / dim**0.5)
+        use = torch.zeros(codebook_size, dtype=torch.float32)
+        self.register_buffer("usage", use)  # moving average of vectors per code and step
+        self.register_buffer("idle", use.clone())  # vectors, over K, since the last that a code got
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
         # What the forward passes since the last step saw. Plain attributes, not buffers: no part of the state, and
         # nothing that DistributedDataParallel may overwrite with the first rank's.
         self._seen: Tensor | None = None  # vectors per code, [K]
-        self._latest: Tensor | None = None  # the last pass's vectors, [N, D]
+        self._vectors: list[Tensor] = []  # of each pass, [N, D]
 
     codebook: Tensor
     usage: Tensor
+    idle: Tensor
     steps: Tensor
     started: Tensor
 
@@ -81,20 +101,21 @@ class VectorQuantizer(Quantizer):
         if z.ndim < 3 or z.shape[1] != self.dim:
             raise ValueError(f"vectors [B, {self.dim}, *spatial] expected, got {list(z.shape)}")
         with torch.autocast(z.device.type, enabled=False):
-            z = z.float()
-            flat = rearrange(z, "b d ... -> (b ...) d")  # [N, D]
+            z = self._measured(z.float(), dim=1)
+            flat = rearrange(z.detach(), "b d ... -> (b ...) d")  # [N, D]
             if self.training and not self.started:
-                self._start(flat.detach())
-            codes = nearest(flat.detach(), self.codebook.detach())
+                self._start(flat)
+            codebook = self._measured(self.codebook, dim=1)  # [K, D]
+            codes = nearest(flat, codebook.detach())
             if self.training:
-                self._observe(flat.detach(), codes)
+                self._observe(flat, codes)
             codes = codes.view(z.shape[0], *z.shape[2:])
-            nearby = self.lookup(codes)
-            return Quantized(straight_through(z, nearby), codes, self._loss(z, nearby))
+            nearby = F.embedding(codes, codebook).movedim(-1, 1)
+            return Quantized(ESTIMATORS[self.gradient](z, nearby), codes, self._loss(z, nearby))
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial]``."""
-        return F.embedding(codes, self.codebook).movedim(-1, 1)
+        return F.embedding(codes, self._measured(self.codebook, dim=1)).movedim(-1, 1)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -109,9 +130,15 @@ class VectorQuantizer(Quantizer):
         weight = (1 - self.decay) / (1 - self.decay ** self.steps.double())
         self._learn(seen, weight.float())
         self.usage.lerp_(seen, weight.float())
-        if self.revive_below > 0 and int(self.steps) % self.revive_every == 0:
+        self.idle.add_(seen.mean()).masked_fill_(seen > 0, 0)
+        if self.revive_after > 0 and self.steps > 1:  # the codes started at the first step's vectors
             self._revive()
-        self._forget()
+        self.discard()
+
+    def discard(self) -> None:
+        """Forget what the forward passes since the last step saw."""
+        self._seen = None
+        self._vectors = []
 
     def _own_codebook(self, codebook: Tensor) -> None:
         self.codebook = nn.Parameter(codebook)
@@ -122,34 +149,38 @@ class VectorQuantizer(Quantizer):
     def _learn(self, seen: Tensor, weight: Tensor) -> None:
         """Move the codebook by what all ranks saw (``seen [K]`` vectors per code); the gradient already did."""
 
+    def _measured(self, vectors: Tensor, dim: int) -> Tensor:
+        """Vectors as the metric sees them."""
+        return unit_length(vectors, dim) if self.metric == "cosine" else vectors
+
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
         """Start the codebook at the k-means centres of the first batch of all ranks."""
         size = self.codebook_sizes[0]
-        points = pick_rows(flat, size * POINTS_PER_CODE, seed=0)
+        points = pick_rows(finite_rows(flat), size * POINTS_PER_CODE, seed=0)
         if len(points):
-            self.codebook.copy_(kmeans(points, size))
+            self.codebook.copy_(kmeans(points, size, metric=self.metric))
+            self.idle[len(points) :] = self.revive_after  # repeats of the codes before: never nearest
             self.started.fill_(True)
 
     def _observe(self, flat: Tensor, codes: Tensor) -> None:
+        """Gather what one pass says of the codebook."""
         if self._seen is None:
             self._seen = torch.zeros_like(self.usage)
-        self._seen.index_add_(0, codes, torch.ones_like(flat[:, 0]))
-        self._latest = flat
+        self._seen.index_add_(0, codes, flat.isfinite().all(1).to(flat.dtype))
+        self._vectors.append(flat)
 
     def _revive(self) -> None:
-        """Restart dead codes at random vectors of the latest batch, with an even share of use so that they live."""
-        dead = (self.usage < self.revive_below * self.usage.mean()).nonzero()[:, 0]  # [number of dead]
+        """Restart dead codes at random vectors of this step's batch."""
+        dead = (self.idle >= self.revive_after).nonzero()[:, 0]  # [number of dead]
         if not len(dead):
             return
-        latest = self._latest if self._latest is not None else self.codebook[:0]
-        fresh = pick_rows(latest, len(dead), seed=int(self.steps))
-        dead = dead[: len(fresh)]
+        vectors = finite_rows(torch.cat([*self._vectors, self.codebook[:0]]))
+        fresh = pick_rows(vectors, len(dead), seed=int(self.steps))
+        dead = dead[: len(fresh)]  # the next step's batch is for the others
         self.codebook[dead] = fresh
-        self.usage[dead] = self.usage.mean()
-
-    def _forget(self) -> None:
-        self._seen = self._latest = None
+        self.usage[dead] = 0
+        self.idle[dead] = 0
 
 
 class EMAVectorQuantizer(VectorQuantizer):
@@ -161,7 +192,8 @@ class EMAVectorQuantizer(VectorQuantizer):
         N' = N + w (n - N)        e' = e + w (s - n e) / N'        w = (1 - γ) / (1 - γ^t)
 
     with n vectors of sum s assigned at step t, the averages debiased by w as Adam's are. A code without vectors stays
-    where it is, and nothing needs smoothing.
+    where it is, and nothing needs smoothing. With the cosine metric the averages are of vectors of length 1, and e is
+    their mean as it is: shorter than 1, and brought to that length where it is used.
 
     The loss is the commitment term alone. Arguments and shapes are those of :class:`VectorQuantizer`.
     """
@@ -174,19 +206,25 @@ class EMAVectorQuantizer(VectorQuantizer):
     def _loss(self, z: Tensor, nearby: Tensor) -> Tensor:
         return self.commitment * F.mse_loss(z, nearby.detach())
 
+    def discard(self) -> None:
+        """Forget what the forward passes since the last step saw."""
+        super().discard()
+        self._sums = None
+
     def _observe(self, flat: Tensor, codes: Tensor) -> None:
         super()._observe(flat, codes)
         if self._sums is None:
             self._sums = torch.zeros_like(self.codebook)
-        self._sums.index_add_(0, codes, flat)
+        self._sums.index_add_(0, codes, flat.masked_fill(~flat.isfinite().all(1, keepdim=True), 0))
 
     def _learn(self, seen: Tensor, weight: Tensor) -> None:
         sums = self._sums if self._sums is not None else torch.zeros_like(self.codebook)
         sum_over_ranks(sums)
-        after = self.usage.lerp(seen, weight).clamp(min=torch.finfo(self.usage.dtype).tiny)
-        drift = sums - seen[:, None] * self.codebook
-        self.codebook += weight * drift / after[:, None]
+        after = self.usage.lerp(seen, weight).clamp_(min=torch.finfo(self.usage.dtype).tiny)
+        drift = sums.addcmul_(seen[:, None], self.codebook, value=-1)
+        self.codebook += drift.mul_((weight / after)[:, None])
 
-    def _forget(self) -> None:
-        super()._forget()
-        self._sums = None
+
+def finite_rows(vectors: Tensor) -> Tensor:
+    """The rows of ``vectors [N, D]`` that are finite."""
+    return vectors[vectors.isfinite().all(1)]
