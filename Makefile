@@ -3,13 +3,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test faults lint clean
 
 demo: $(READY)
 	$(BIN)/python -m pipelines.run experiment=mnist5k output=runs/demo
 
 test: lint
 	$(BIN)/python -m pytest -n 2
+
+# Kills, full disks, damaged and evil files: counts what survives. Minutes; --markdown gives the README's table.
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

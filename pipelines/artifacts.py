@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from pipelines.building import build
+from pipelines.secrets import redact
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.vqvae import VQVAE
 from stage2_prior.files import replacing
@@ -82,7 +83,7 @@ def save_model(folder: str | Path, kind: str, model: nn.Module, config: Mapping[
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with replacing(folder / "model.safetensors") as temporary:
         temporary.write_bytes(save(weights))
-    write_yaml(folder / "config.yaml", {"kind": kind, "format": FORMAT, **config})
+    write_yaml(folder / "config.yaml", redact({"kind": kind, "format": FORMAT, **config}))
     return fingerprint(folder)
 
 

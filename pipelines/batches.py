@@ -9,6 +9,8 @@ import numpy as np
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pipelines.signals import ignore_signals
+
 
 class TrainingOrder(Sampler[list[int]]):
     """Every batch of a training, as a function of the seed and its number alone.
@@ -95,6 +97,11 @@ class StageData(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, got {batch_size}")
+        examples = len(train)  # type: ignore[arg-type]
+        if batch_size > examples:
+            raise ValueError(
+                f"batch_size {batch_size} is more than the {examples} training examples: use at most {examples}"
+            )
         self.train = train
         self.validation = validation
         self.batch_size = batch_size
@@ -124,12 +131,20 @@ class StageData(LightningDataModule):
         order = EvaluationOrder(len(self.validation), self.batch_size, trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
         return self._loader(self.validation, order)
 
+    @property
+    def common_validation_batches(self) -> int:
+        """Batches that each rank validates on; some ranks have one more."""
+        trainer = self.trainer
+        assert trainer is not None
+        return -(-(len(self.validation) // trainer.world_size) // self.batch_size)  # type: ignore[arg-type]
+
     def _loader(self, data: Dataset[Any], order: Sampler[list[int]]) -> DataLoader[Any]:
         return DataLoader(
             data,
             batch_sampler=order,
             num_workers=self.workers,
             collate_fn=whole,
+            worker_init_fn=ignore_signals,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )

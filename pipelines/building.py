@@ -116,7 +116,16 @@ def _elements_fit(value: Sequence[Any], origin: Any, inner: tuple[Any, ...]) -> 
 
 def name_of(hint: Any) -> str:
     """A type hint as a person would say it."""
-    if typing.get_origin(hint) is Literal:
-        return " or ".join(map(str, typing.get_args(hint)))
-    name = hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else str(hint)
-    return name.replace("NoneType", "null").replace("None", "null").replace("typing.", "")
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint in (None, type(None)):
+        return "null"
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(name_of, inner))
+    if origin in (list, tuple, Sequence):
+        kinds = dict.fromkeys(name_of(kind) for kind in inner if kind is not Ellipsis)
+        return f"list of {', '.join(kinds)}"
+    if origin is not None and issubclass(origin, Mapping):
+        return "mapping"
+    return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
+import importlib
 import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,27 +22,17 @@ from rich.console import Console
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from pipelines import processes
-from pipelines.building import build, fits, name_of, suggestion
+from pipelines.building import build, suggestion
+from pipelines.figures import objective_value, objectives
+from pipelines.gpu_slots import gpu_slot
 from pipelines.hardware import Hardware
+from pipelines.info import asked_for_info, show_info
+from pipelines.schema import check_keys
+from pipelines.secrets import redact
+from pipelines.sweep import JobFailed, SweepStart, first_process, note_error, recorded
 
 Settings = dict[str, Any]
 """A command's whole configuration, resolved to plain data."""
-
-KEYS: dict[str, Any] = {
-    "output": str | None,
-    "model": str,
-    "images": str,
-    "keep": str,
-    "height": int | None,
-    "width": int | None,
-    "seed": int,
-    "n": int,
-    "label": int | str | list[int | str] | None,
-    "batch_size": int,
-    "trust": list[str],
-    "debug": bool,
-}
-"""Types of the keys that read the same in every command; those of groups are their targets' signatures."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -58,31 +48,99 @@ def command(config_name: str) -> Callable[[Callable[[Settings], Any]], Callable[
     """
 
     def decorate(task: Callable[[Settings], Any]) -> Callable[[], None]:
-        @functools.wraps(task)
-        def job(config: DictConfig) -> None:
-            try:
-                settings = plain(config)
-                hardware: Hardware = build(settings["trainer"], "trainer")
-                processes.run_on_all(run_quietly, task, settings, processes=hardware.processes)
-            except ProcessExitedException:
-                raise SystemExit(1) from None  # the process has said why
-            except (ValueError, OSError, OmegaConfBaseException) as error:
-                if config.get("debug"):
-                    traceback.print_exc()
-                raise SystemExit(f"error: {one_line(error)}") from None
+        name = importable_name(task)
 
+        def job(config: DictConfig) -> Any:
+            try:
+                sweep = place_in_sweep(config)
+                with recorded(sweep):
+                    settings = plain(config)
+                    check_keys(settings, config_name)
+                    refuse_timed_output(config)
+                    overrides = list(HydraConfig.get().overrides.task)
+                    return run_job(name, {**settings, "sweep": sweep, "overrides": overrides})
+            except ProcessExitedException:
+                end_job("", bool(config.get("debug")))  # the process has said why
+            except (ValueError, OSError, OmegaConfBaseException) as error:
+                end_job(f"error: {one_line(error)}", bool(config.get("debug")))
+            except Exception:
+                if not in_sweep():
+                    raise
+                end_job(traceback.format_exc(), debug=False)
+
+        # Launchers send the job to other processes by value: it holds nothing but the task's name.
+        job.__module__, job.__name__ = task.__module__, task.__name__
         app = hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)
 
         def main() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong; it is said here
             try:
-                app()
-            except (HydraException, OmegaConfBaseException) as error:
+                if asked_for_info(sys.argv[1:]):
+                    show_info(config_name, sys.argv[1:])
+                else:
+                    app()
+            except JobFailed:
+                raise SystemExit(1) from None
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise SystemExit(f"error: {explain(error)}") from None
+            finally:
+                conclude_sweep()
 
         return main
 
     return decorate
+
+
+def importable_name(task: Callable[..., Any]) -> str:
+    """``module:function`` by which any process finds the task, also one that did not start the command."""
+    module = sys.modules[task.__module__]
+    spec = getattr(module, "__spec__", None)  # of python -m pipelines.run, whose module is called __main__
+    return f"{spec.name if spec else task.__module__}:{task.__name__}"
+
+
+def run_job(task: str, settings: Settings) -> Any:
+    """Run a command's task on all its processes; returns what a sweeper wants to know, if anything.
+
+    Raises:
+        ValueError: If a setting is wrong.
+    """
+    trust_here(settings["trust"])
+    objectives(settings.get("objective"))
+    hardware: Hardware = build(settings["trainer"], "trainer")
+    with gpu_slot(hardware):
+        processes.run_on_all(run_quietly, task, settings, processes=hardware.processes)
+    return objective_value(settings) if "objective" in settings and first_process() else None
+
+
+def trust_here(packages: Sequence[str]) -> None:
+    """Let trusted packages lie in the current folder, which console scripts do not look at."""
+    if packages and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def end_job(message: str, debug: bool) -> NoReturn:
+    """Say what is wrong and end the job; in a sweep the others go on.
+
+    Raises:
+        JobFailed: In a sweep.
+        SystemExit: Otherwise.
+    """
+    if debug:
+        traceback.print_exc()
+    if not in_sweep():
+        raise SystemExit(message or 1) from None
+    if message:
+        print(f"job {HydraConfig.get().job.num}: {message}", file=sys.stderr, flush=True)
+    raise JobFailed(message) from None
+
+
+def conclude_sweep() -> None:
+    """Print and write the table of the sweep that this process launched, if it did."""
+    if SweepStart.folder is not None and first_process():
+        from pipelines.sweep_table import write_table
+
+        folder, SweepStart.folder = SweepStart.folder, None
+        write_table(folder)
 
 
 def explain(error: BaseException) -> str:
@@ -102,20 +160,22 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def run_quietly(task: Callable[[Settings], Any], settings: Settings) -> None:
-    """Run the task without the libraries' chatter; one rank's mistake is said once."""
+def run_quietly(task: str, settings: Settings) -> None:
+    """Run the task, ``module:function``, without the libraries' chatter; one rank's mistake is said once."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="torch")
     console.quiet = processes.rank() != 0
+    module, _, function = task.partition(":")
     try:
-        task(settings)
+        getattr(importlib.import_module(module), function)(settings)
     except (ValueError, OSError) as error:
         if processes.ranks() == 1:
             raise
         if settings["debug"]:
             traceback.print_exc()
         if processes.rank() == 0:
+            note_error(settings.get("sweep"), one_line(error))
             print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         os._exit(1)  # the others may be waiting in a collective that will never come
 
@@ -131,13 +191,31 @@ def plain(config: DictConfig) -> Settings:
         raise ValueError(f"{', '.join(sorted(missing))}: a value is needed, e.g. {min(missing)}=...")
     settings = OmegaConf.to_container(config, resolve=True)
     assert isinstance(settings, dict)
-    for key, hint in KEYS.items():
-        if key in settings and not fits(settings[key], hint):
-            raise ValueError(f"{key}: {name_of(hint)} expected, got {settings[key]!r}")
     if settings.get("output") is not None:
         output = Path(settings["output"])
-        hydra_config = HydraConfig.get()
-        if hydra_config.mode == RunMode.MULTIRUN:
-            output = output / str(hydra_config.job.num)
+        if in_sweep():
+            output = output / str(HydraConfig.get().job.num)
         settings["output"] = str(output.absolute())
     return {str(key): value for key, value in settings.items()}
+
+
+def in_sweep() -> bool:
+    """Whether this is a job of a sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def place_in_sweep(config: DictConfig) -> dict[str, Any] | None:
+    """Folder of the sweep of training jobs that this job is one of, and its number and overrides; None for another."""
+    if not in_sweep() or "objective" not in config:
+        return None
+    known = HydraConfig.get()
+    folder = str(Path(config.output).absolute())
+    return {"folder": folder, "number": int(known.job.num), "overrides": redact(list(known.overrides.task))}
+
+
+def refuse_timed_output(config: DictConfig) -> None:
+    """Raise ValueError if processes that were started apart would each write into a folder of its own time."""
+    raw = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(raw, dict)
+    if processes.started_elsewhere() and "${now:" in str(raw.get("output")):
+        raise ValueError("output: processes that torchrun or SLURM started need one folder in common: give output=...")

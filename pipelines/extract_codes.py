@@ -13,8 +13,10 @@ from pipelines import processes
 from pipelines.artifacts import Saved, load_tokenizer
 from pipelines.building import build
 from pipelines.command import Settings, command, console
+from pipelines.lineage import log_codes
 from pipelines.run_folder import RunFolder
 from pipelines.settings import claim
+from pipelines.tracking import Job
 from pipelines.train_stage1 import image_settings, open_images
 from stage1_vqvae.augmentation import Augmentation, normalize
 from stage1_vqvae.images import ImageData
@@ -43,9 +45,11 @@ def extract_codes(settings: Settings) -> None:
         return
     images = open_images(settings)
     tokenizer.to(hardware.device)
-    for split, times in zip(SPLITS, (copies, 1), strict=True):
-        if not (run.codes(split) / "manifest.json").exists():
-            _extract_split(run.codes(split), split, times, tokenizer, saved, images, settings)
+    with build(settings["logger"], "logger", settings["trust"]).track(Job.of(run.path, "extract", settings)) as loggers:
+        for split, times in zip(SPLITS, (copies, 1), strict=True):
+            if not (run.codes(split) / "manifest.json").exists():
+                _extract_split(run.codes(split), split, times, tokenizer, saved, images, settings)
+        log_codes(loggers, run)
     console.print(f"[green]✓[/] codes: {tokenizer.layout.length} for each image ({run.path / 'codes'})")
 
 

@@ -10,12 +10,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from pipelines import processes
+from pipelines.averaging import AveragedWeights
 from pipelines.batches import StageData
+from pipelines.checkpoint_files import VerifiedIO, load_checkpoint, newest, step_path
+from pipelines.checkpoints import Checkpoints
+from pipelines.command import console
+from pipelines.finite import SkipNonFinite
 from pipelines.hardware import Hardware
+from pipelines.signals import StopRequest
+from stage2_prior.files import check_writable
+
+CHECKPOINTS = 12
+"""Room that checkpoints take, in sizes of the model: three at a time, of weights, average and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class StageTrainer:
         accumulate_grad_batches: Batches per optimiser step.
         gradient_clip_val: Largest norm of the gradient; null for no limit.
         average: Decay of the moving average of weights that is validated and kept; null keeps the last weights.
+        max_skipped: Steps in a row that may be skipped because loss or gradient is not finite.
 
     Raises:
         ValueError: If nothing would be trained.
@@ -40,9 +52,10 @@ class StageTrainer:
     accumulate_grad_batches: int = 1
     gradient_clip_val: float | None = None
     average: float | None = None
+    max_skipped: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "validate_every", "checkpoint_every", "accumulate_grad_batches"):
+        for name in ("max_steps", "validate_every", "checkpoint_every", "accumulate_grad_batches", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
         if self.average is not None and not 0 < self.average < 1:
@@ -92,7 +105,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     best: tuple[str, Literal["min", "max"]] | None = None,
 ) -> dict[str, float]:
-    """Train, going on from the folder's checkpoint if there is one; the module ends with the weights to keep.
+    """Train, going on from the folder's newest whole checkpoint; the module ends with the weights to keep.
 
     Args:
         title: What the progress bar says.
@@ -108,12 +121,16 @@ def fit(
 
     Returns:
         The last validation's figures, of the weights that are kept.
+
+    Raises:
+        ValueError: If no checkpoint is whole, or loss or gradients are not finite for too long.
+        OSError: If checkpoints cannot be written.
+        SystemExit: If the process was asked to stop; the same call goes on.
     """
-    resume = ModelCheckpoint(
-        folder, "last", every_n_train_steps=settings.checkpoint_every, save_top_k=1, enable_version_counter=False
-    )
-    keep = [ModelCheckpoint(folder, "best", best[0], mode=best[1], enable_version_counter=False)] if best else []
-    averaging = [average_weights(settings.average)] if settings.average else []
+    stop = StopRequest()
+    skips = SkipNonFinite(settings.max_skipped)
+    averaging = [AveragedWeights(settings.average, skips)] if settings.average else []
+    checkpoints = Checkpoints(folder, settings.checkpoint_every, stop, best)
     trainer = Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices if hardware.devices != "auto" else hardware.processes,
@@ -131,26 +148,36 @@ def fit(
         num_sanity_val_steps=0,
         enable_model_summary=False,
         logger=loggers,
-        callbacks=[StepSeed(data.seed), Progress(title), *averaging, *keep, resume, *callbacks],
+        plugins=[VerifiedIO()],
+        callbacks=[StepSeed(data.seed), Progress(title), skips, *averaging, checkpoints, *callbacks],
     )
-    last = folder / "last.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    if keep and keep[0].best_model_path:
-        checkpoint = torch.load(keep[0].best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(checkpoint["state_dict"])
-    figures = trainer.validate(module, datamodule=data, verbose=False)[0]
+    # Lightning's own handler talks to other ranks from within the signal, and saves nothing.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    if processes.rank() == 0:
+        check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
+    with stop:
+        trainer.fit(module, datamodule=data, ckpt_path=start_of(folder), weights_only=True)
+        module.load_state_dict(weights_to_keep(folder, trainer.global_step))
+        figures = trainer.validate(module, datamodule=data, verbose=False)[0]
     return {name.removeprefix("validation/"): value for name, value in figures.items()}
 
 
-def average_weights(decay: float) -> WeightAveraging:
-    """Exponential moving average of weights, kept beside them, validated and saved in their place.
+def start_of(folder: Path) -> Path | None:
+    """The checkpoint to go on from, None at the start; says which it is, and which it is not and why."""
+    found = newest(folder)
+    for fault in found.passed_over:
+        console.print(f"[yellow]![/] passed over: {fault}")
+    if found.step is None:
+        return None
+    path = step_path(folder, found.step)
+    console.print(f"going on from {path} (SHA-256 verified)")
+    return path
 
-    After n updates the decay is ``(1 + n) / (10 + n)`` as long as that is lower, so that the average of a short
-    training is not its random start. Buffers (codebooks among them) are copied as they are, never averaged.
-    """
 
-    def average(averaged: Tensor, current: Tensor, updates: Tensor) -> Tensor:
-        weight = 1 - torch.clamp((1 + updates) / (10 + updates), max=decay)
-        return averaged.lerp(current, weight.to(averaged.device, averaged.dtype))
-
-    return WeightAveraging(use_buffers=False, avg_fn=average)
+def weights_to_keep(folder: Path, last_step: int) -> dict[str, Tensor]:
+    """Weights of the best validation, or of the last step where none is looked for, from their checkpoint."""
+    last = load_checkpoint(step_path(folder, last_step))
+    if not last["bests"]:
+        return last["state_dict"]
+    step, _ = last["bests"][-1]
+    return load_checkpoint(step_path(folder, step))["state_dict"]

@@ -13,8 +13,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipelines.tracking import log_picture
+from pipelines.tracking import boards
 from stage1_vqvae.augmentation import normalize, to_uint8
+from stage1_vqvae.metrics import count_codes
 from stage1_vqvae.vqvae import VQVAE
 from stage2_prior.files import replacing
 from stage2_prior.prior import Prior
@@ -72,10 +73,16 @@ class ReconstructionPictures(Callback):
         assert isinstance(model, VQVAE)
         with torch.no_grad():
             inputs = self.images.to(pl_module.device)
-            outputs = to_uint8(model.decode(model.encode(normalize(inputs))))
+            codes = model.encode(normalize(inputs))
+            outputs = to_uint8(model.decode(codes))
         picture = reconstruction_strip(self.images.numpy(), outputs.cpu().numpy())
         save_picture(picture, self.folder / f"reconstructions-{trainer.global_step:07d}.png")
-        log_picture(trainer.loggers, "reconstructions", picture, trainer.global_step)
+        counts = count_codes(codes, model.layout).cpu().numpy()
+        for board in boards(trainer.loggers):
+            board.log_picture("reconstructions", picture, trainer.global_step)
+            for grid_number, (row, size) in enumerate(zip(counts, model.layout.codebook_sizes, strict=True)):
+                name = "codebook" if len(counts) == 1 else f"codebook_{grid_number}"
+                board.log_histogram(name, row[:size], trainer.global_step)
 
 
 class SamplePictures(Callback):
@@ -103,4 +110,5 @@ class SamplePictures(Callback):
         shown = self.count // columns * columns
         picture = grid(images[:shown].cpu().numpy(), columns)
         save_picture(picture, self.folder / f"samples-{trainer.global_step:07d}.png")
-        log_picture(trainer.loggers, "samples", picture, trainer.global_step)
+        for board in boards(trainer.loggers):
+            board.log_picture("samples", picture, trainer.global_step)

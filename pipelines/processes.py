@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others; a rank that works alone (on the report, say) may take minutes."""
+
+GRACE = 10.0
+"""Seconds that the other processes have to end by themselves after one failed, and again after SIGTERM."""
 
 
 def rank() -> int:
@@ -33,12 +40,22 @@ def barrier() -> None:
         dist.barrier()
 
 
+def on_any(flag: bool) -> bool:
+    """Whether the flag is set on any process; all of them ask, all are told the same."""
+    if ranks() == 1:
+        return flag
+    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    flags = torch.tensor([flag], dtype=torch.uint8, device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
+
+
 def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> None:
     """Run ``task(*arguments)`` on every process of the command, in one process group.
 
     Under torchrun or SLURM the processes exist already and this is one of them. Otherwise, for more than one, they
-    are spawned here: their environment is theirs alone, they know nothing of the command line, and the first that
-    fails ends the others.
+    are spawned here: their environment is theirs alone, they know nothing of the command line, signals to this
+    process are passed on to them, and the first that fails or is killed ends the others.
 
     Args:
         task: A function of a module, so that a new process finds it.
@@ -51,7 +68,34 @@ def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> No
     elif processes == 1:
         task(*arguments)
     else:
-        spawn(_spawned, args=(processes, _free_port(), task, arguments), nprocs=processes)
+        _wait_for(spawn(_spawned, args=(processes, _free_port(), task, arguments), nprocs=processes, join=False))
+
+
+def _wait_for(context: ProcessContext) -> None:
+    """Wait for spawned processes; after the first that failed the others have twice the grace to end."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in context.processes:
+            if process.is_alive():
+                os.kill(process.pid, number)
+
+    in_main = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT) if in_main}
+    try:
+        while not context.join(grace_period=GRACE):
+            pass
+    except ProcessExitedException as error:
+        if error.signal_name:
+            print(
+                f"error: process {error.error_index} of {len(context.processes)} was ended by {error.signal_name}: "
+                "give the same command again, it goes on from what is finished",
+                file=sys.stderr,
+                flush=True,
+            )
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def started_elsewhere() -> bool:

@@ -15,23 +15,13 @@ from safetensors import safe_open
 
 from pipelines import report_page as html
 from pipelines.artifacts import fingerprint
+from pipelines.figures import MEANINGS
 from pipelines.report_charts import figure, percent
+from pipelines.report_evaluation import evaluation
 from pipelines.report_run import Run
 from pipelines.report_training import prior_curves, tokenizer_curves
 from pipelines.run_folder import RunFolder, finished
 from stage2_prior.files import replacing
-
-MEANINGS = {
-    "mse": "mean squared error of pixels in [-1, 1]",
-    "psnr": "peak signal-to-noise ratio in dB, higher is better",
-    "ssim": "structural similarity, 1 is perfect",
-    "usage": "share of the codebook that occurs",
-    "perplexity": "size of an evenly used codebook of as much information",
-    "nats": "per code, lower is better",
-    "bits": "per code, lower is better",
-    "uniform_nats": "per code, knowing nothing: log K",
-    "unigram_nats": "per code, knowing only how frequent each code is",
-}
 
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z/][\w./-]*", re.ASCII | re.IGNORECASE)
 """Text that a shell and Hydra take for nothing but itself."""
@@ -44,7 +34,8 @@ def write_report(folder: RunFolder) -> None:
         ValueError: If a file of the run is damaged.
     """
     run = Run(folder)
-    sections = (header(run), samples(run), tokenizer(run), prior(run), figures(run), configuration(run), commands(run))
+    figured = (figures(run), evaluation(folder))
+    sections = (header(run), samples(run), tokenizer(run), prior(run), *figured, configuration(run), commands(run))
     with replacing(folder.report) as temporary:
         temporary.write_text(html.page(f"{run.name} – report", sections), encoding="utf-8")
 
@@ -207,11 +198,30 @@ def commands(run: Run) -> str:
     )
     return html.section(
         "How to go on",
+        *reproduction(run),
         html.text("The samples of this page once more, and new ones:") if again else html.text("New images:"),
         html.listing((f"{sample} {again}\n" if again else "") + f"{sample} n=64 {label}seed=1 temperature=0.9\n"),
         html.text("From Python:"),
         html.listing(python),
     )
+
+
+def reproduction(run: Run) -> list[str]:
+    """The command that makes the run once more, in a folder of its own, and what it ran with."""
+    if not run.record:
+        return []
+    words = [word for word in run.record["overrides"] if word.partition("=")[0] != "output"]
+    command = [
+        "python -m pipelines.run",
+        *map(shlex.quote, words),
+        override("output", f"{_shown(run.folder.path)}-again"),
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in run.record["versions"].items())
+    return [
+        html.text("This run once more, from images to samples:"),
+        html.listing(" ".join(command) + "\n"),
+        html.text(f"The same settings give the same images where these are the same: {versions}."),
+    ]
 
 
 def override(key: str, value: Any) -> str:

@@ -82,6 +82,11 @@ summary{cursor:pointer;padding:8px 0}
 pre,code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.8125rem}
 pre{background:var(--code);border:1px solid var(--line);border-radius:8px;padding:12px 14px;margin:4px 0 14px;
 line-height:1.5;overflow-x:auto;overflow-wrap:normal}
+a{color:var(--a)}
+.jobs{display:grid;grid-template-columns:repeat(auto-fill,minmax(280px,1fr));gap:14px;margin:14px 0 0}
+.jobs .box{margin:0}.job{font-size:.875rem;line-height:1.45;margin-bottom:10px}
+.job span{color:var(--soft);white-space:nowrap;font-variant-numeric:tabular-nums}.job .note{margin:8px 0 0}
+.scroll table{min-width:max-content}
 @media(max-width:760px){main{padding:24px 16px 48px}h1{font-size:1.625rem}h2{margin-top:36px}
 .beside,.three,.two{grid-template-columns:minmax(0,1fr)}.beside{gap:16px}
 .cards{grid-template-columns:repeat(2,minmax(0,1fr));gap:10px}.card{padding:12px 14px}.card b{font-size:1.25rem}
@@ -151,26 +156,26 @@ def folded(title: str, content: str) -> str:
     return f"<details><summary><code>{escape(title)}</code></summary>{listing(content)}</details>\n"
 
 
-def picture(path: Path, alt: str, caption: str = "", heads: Sequence[str] = ()) -> str:
-    """A picture inside the page, with a caption below and names above its columns."""
+def picture(path: Path, alt: str, caption: str = "", heads: Sequence[str] = (), width: int = LARGEST) -> str:
+    """A picture inside the page, at most so many pixels across, with a caption below and names above its columns."""
     above = ""
     if heads:
         kind = "heads long" if max(map(len, heads)) > 3 else "heads"
         names = "".join(f'<span title="{escape(name)}">{escape(name)}</span>' for name in heads)
         above = f'<div class="{kind}" style="grid-template-columns:repeat({len(heads)},1fr)">{names}</div>'
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure>{above}<img src="{data_uri(path)}" alt="{escape(alt)}">{below}</figure>\n'
+    return f'<figure>{above}<img src="{data_uri(path, width)}" alt="{escape(alt)}">{below}</figure>\n'
 
 
-def data_uri(path: Path) -> str:
+def data_uri(path: Path, width: int = LARGEST) -> str:
     """A PNG for an ``img``, of a size that is sharp on a dense screen and no larger."""
     with Image.open(path) as file:
         image: Image.Image = file
-        zoom = -(-SHARP // image.width)
+        zoom = -(-min(SHARP, width) // image.width)
         if zoom > 1:
             image = image.resize((zoom * image.width, zoom * image.height), Image.Resampling.NEAREST)
-        elif image.width > LARGEST:
-            size = (LARGEST, max(1, round(image.height * LARGEST / image.width)))
+        elif image.width > width:
+            size = (width, max(1, round(image.height * width / image.width)))
             image = image.resize(size, Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")

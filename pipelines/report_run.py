@@ -64,6 +64,11 @@ class Run:
         """How the run's samples were drawn."""
         return if_there(self.folder.samples / "settings.yaml")
 
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The command line that made the run, where it is done."""
+        return if_there(self.folder.path / "command.json")
+
     @property
     def class_names(self) -> list[str]:
         """Names of the classes that the prior knows."""

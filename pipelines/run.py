@@ -4,30 +4,52 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL import Image
+
 from pipelines import processes
 from pipelines.building import build
+from pipelines.callbacks import callbacks
 from pipelines.command import Settings, command, console
 from pipelines.extract_codes import check_copies, extract_codes
 from pipelines.generator import Generator
+from pipelines.lineage import prior_artifact, samples_artifact, tokenizer_artifact
+from pipelines.record import write_record
 from pipelines.report import write_report
 from pipelines.run_folder import RunFolder
 from pipelines.sample import write_samples
+from pipelines.sharing import share
+from pipelines.tracking import Csv, Job, boards
 from pipelines.train_stage1 import train_stage1
 from pipelines.train_stage2 import train_stage2
+from stage2_prior.training import PriorTraining
 
 
 def run(settings: Settings) -> None:
     """Every step of ``settings["output"]`` that is not done yet."""
     folder = RunFolder(Path(settings["output"]))
     check(settings)
+    share(settings)
     train_stage1(settings)
     extract_codes(settings)
     train_stage2(settings)
     generator = Generator.load(folder.path, build(settings["trainer"], "trainer").device, settings["trust"])
-    write_samples(generator, folder.samples, settings, settings["sampling"])
+    sample(generator, folder, settings)
     if processes.rank() == 0:
+        write_record(folder, settings)
         write_report(folder)
     console.print(f"\nsamples  {folder.samples / 'grid.png'}\nreport   {folder.report}")
+
+
+def sample(generator: Generator, folder: RunFolder, settings: Settings) -> None:
+    """Draw what the recipe says and show it to the trackers, once."""
+    drawn = (folder.samples / "images.npz").exists()
+    tracker = Csv() if drawn else build(settings["logger"], "logger", settings["trust"])
+    with tracker.track(Job.of(folder.path, "sample", settings)) as loggers:
+        write_samples(generator, folder.samples, settings, settings["sampling"])
+        for board in boards(loggers):
+            with Image.open(folder.samples / "grid.png") as picture:
+                board.log_picture("samples", picture, 0)
+            board.log_lineage(samples_artifact(folder), [prior_artifact(folder), tokenizer_artifact(folder)])
 
 
 def check(settings: Settings) -> None:
@@ -38,12 +60,15 @@ def check(settings: Settings) -> None:
     """
     trust = settings["trust"]
     for stage in ("stage1", "stage2"):
+        callbacks(settings, stage)
         build(settings[stage]["optimization"], f"{stage}.optimization", trust)
         build({"_target_": "pipelines.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
     build(settings["data"], "data", trust)
     build(settings["stage1"]["objective"], "stage1.objective", trust)
     layout = build(settings["stage1"]["model"], "stage1.model", trust).layout
-    build(settings["stage2"]["model"], "stage2.model", trust, layout=layout, num_classes=0)
+    prior = build(settings["stage2"]["model"], "stage2.model", trust, layout=layout, num_classes=0)
+    optimization = build(settings["stage2"]["optimization"], "stage2.optimization", trust)
+    PriorTraining(prior, settings["stage2"]["label_dropout"], 0.0, optimization)
     build(settings["logger"], "logger", trust)
     build({"_target_": "stage2_prior.sampling.SamplingSettings", **settings["sampling"]}, "sampling")
     check_copies(settings)

@@ -28,6 +28,11 @@ class RunFolder:
         return self.path / "samples"
 
     @property
+    def evaluations(self) -> Path:
+        """Evaluations of the models, a folder for each."""
+        return self.path / "evaluation"
+
+    @property
     def report(self) -> Path:
         """What a person would want to see."""
         return self.path / "report.html"

@@ -8,10 +8,11 @@ from typing import Any
 
 from pipelines import processes
 from pipelines.artifacts import read_yaml, write_yaml
+from pipelines.secrets import redact
 
 
 def claim(path: Path, settings: Mapping[str, Any], what: str) -> None:
-    """Say that ``settings`` make what lies beside ``path``; called before work starts.
+    """Say that ``settings``, secrets aside, make what lies beside ``path``; called before work starts.
 
     Args:
         path: A YAML file.
@@ -21,6 +22,7 @@ def claim(path: Path, settings: Mapping[str, Any], what: str) -> None:
     Raises:
         ValueError: If other settings made what is there.
     """
+    settings = redact(settings)
     if path.exists():
         difference = differences(read_yaml(path), settings)
         if difference:

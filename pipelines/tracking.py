@@ -1,22 +1,23 @@
-"""Where figures and pictures of a run go: a metrics file always, wandb beside it unless it is switched off."""
+"""Where figures and pictures of a run go: a metrics file always, a board (wandb, TensorBoard) beside it if wanted."""
 
 from __future__ import annotations
 
 import csv
-import secrets
+import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from pipelines import processes
-from stage2_prior.files import read_json, write_json
+from pipelines.secrets import redact
 
 COLUMNS = ("stage", "step", "metric", "value")
 
@@ -29,13 +30,36 @@ class Job:
         folder: The run's folder.
         stage: ``stage1``, ``extract``, ``stage2`` or ``sample``.
         group: What the runs of one pipeline or sweep share.
-        config: The whole resolved configuration, plain data.
+        config: The whole resolved configuration, plain data without secrets.
     """
 
     folder: Path
     stage: str
     group: str
     config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path, stage: str, settings: Mapping[str, Any]) -> Job:
+        """A stage of a command; the runs of a sweep share its folder's name, those of a pipeline its own."""
+        sweep = settings.get("sweep")
+        return cls(folder, stage, Path(sweep["folder"]).name if sweep else folder.name, redact(settings))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something a run made, as lineage knows it.
+
+    Attributes:
+        kind: ``tokenizer``, ``codes``, ``prior`` or ``samples``.
+        fingerprint: SHA-256 of its content, the one that the files carry.
+        files: What is sent of it.
+        metadata: What is said of it.
+    """
+
+    kind: str
+    fingerprint: str
+    files: tuple[Path, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Tracker(Protocol):
@@ -106,59 +130,79 @@ class Csv:
         yield [MetricsFile(job)]
 
 
-@dataclass(frozen=True)
-class Wandb:
-    """The metrics file, and a wandb run per stage.
+def warn(message: str) -> None:
+    """Say that tracking lost something, without stopping what is tracked."""
+    print(f"warning: {message}; the figures are in logs/metrics.csv all the same", file=sys.stderr, flush=True)
 
-    Attributes:
-        project: wandb's project.
-        mode: ``offline`` writes below the run's folder and sends nothing; ``online`` needs an account.
-        group: Name that runs share; null for the run folder's.
+
+class Board(Logger):
+    """A place beside the metrics file that takes figures, pictures and histograms, and may fail: work goes on.
+
+    The first failure is said and ends the tracking there.
     """
 
-    project: str = "vqvae-prior"
-    mode: Literal["online", "offline", "disabled"] = "offline"
-    group: str | None = None
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self.failed = False
 
-    @contextmanager
-    def track(self, job: Job) -> Iterator[list[Logger]]:
-        """Lightning's loggers for the duration of a job; its wandb run is marked failed if the job fails."""
-        loggers: list[Logger] = [MetricsFile(job)]
-        if processes.rank() != 0 or self.mode == "disabled":
-            yield loggers
+    @property
+    def name(self) -> str:
+        """The stage."""
+        return self.stage
+
+    @property
+    def version(self) -> str:
+        """None but the run's folder."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the configuration is given at the start."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send the figures of one step."""
+        figures = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        self._try(lambda: self.send_figures(figures, step or 0))
+
+    def log_picture(self, name: str, picture: Image, step: int) -> None:
+        """Send a picture."""
+        self._try(lambda: self.send_picture(name, picture, step))
+
+    def log_histogram(self, name: str, counts: NDArray[np.int64], step: int) -> None:
+        """Send how often each of 0 to K - 1 occurs, ``counts [K]``."""
+        self._try(lambda: self.send_histogram(name, counts, step))
+
+    def log_lineage(self, made: Artifact, parents: Sequence[Artifact]) -> None:
+        """Send what was made, and of what."""
+        self._try(lambda: self.send_lineage(made, parents))
+
+    def send_figures(self, figures: Mapping[str, float], step: int) -> None:
+        """Send the figures of one step."""
+        raise NotImplementedError
+
+    def send_picture(self, name: str, picture: Image, step: int) -> None:
+        """Send a picture."""
+        raise NotImplementedError
+
+    def send_histogram(self, name: str, counts: NDArray[np.int64], step: int) -> None:
+        """Send ``counts [K]``."""
+        raise NotImplementedError
+
+    def send_lineage(self, made: Artifact, parents: Sequence[Artifact]) -> None:
+        """Send what was made, and of what; a board without lineage takes no notice."""
+
+    def _try(self, send: Callable[[], None]) -> None:
+        if self.failed:
             return
-        import wandb  # seconds to import, and not every command tracks
-
-        folder = job.folder / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        with wandb.init(
-            project=self.project,
-            mode=self.mode,
-            dir=str(folder),
-            group=self.group or job.group,
-            job_type=job.stage,
-            name=f"{job.folder.name}-{job.stage}",
-            id=run_id(job),
-            resume="allow",
-            reinit="create_new",  # a run that is still open elsewhere in the process is not ours
-            config=dict(job.config),
-            settings=wandb.Settings(console="off", silent=True),
-        ) as run:
-            yield [*loggers, WandbLogger(experiment=run)]
+        try:
+            send()
+        except Exception as error:  # whatever a tracker comes upon is no reason to lose a training
+            self.failed = True
+            warn(f"{type(self).__name__} stopped ({' '.join(str(error).split()) or type(error).__name__})")
 
 
-def run_id(job: Job) -> str:
-    """The stage's wandb run id: kept in the run's folder, so that a stage that goes on continues its run."""
-    path = job.folder / "logs" / "wandb_ids.json"
-    ids = read_json(path) if path.exists() else {}
-    if job.stage not in ids:
-        ids[job.stage] = secrets.token_hex(4)
-        write_json(path, ids)
-    return str(ids[job.stage])
-
-
-def log_picture(loggers: list[Logger], name: str, picture: Image, step: int) -> None:
-    """Send a picture to every logger that takes pictures."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(name, [picture], step=step)
+def boards(loggers: Sequence[Logger]) -> list[Board]:
+    """Those of the loggers that take more than figures."""
+    return [logger for logger in loggers if isinstance(logger, Board)]

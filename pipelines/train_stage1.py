@@ -11,12 +11,15 @@ from pipelines import processes
 from pipelines.artifacts import save_model
 from pipelines.batches import StageData
 from pipelines.building import build
+from pipelines.callbacks import callback_settings, callbacks
 from pipelines.command import Settings, command, console
 from pipelines.fit import fit
+from pipelines.lineage import tokenizer_artifact
 from pipelines.pictures import ReconstructionPictures
+from pipelines.quarantine import note_quarantine
 from pipelines.run_folder import RunFolder, finished
 from pipelines.settings import claim
-from pipelines.tracking import Job
+from pipelines.tracking import Job, boards
 from stage1_vqvae.images import ImageData
 from stage1_vqvae.training import TokenizerTraining
 from stage2_prior.files import write_json
@@ -30,10 +33,11 @@ def train_stage1(settings: Settings) -> None:
     seed_everything(settings["seed"], verbose=False)  # before the model's random start
     model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
-    optimization = build(stage["optimization"], "stage1.optimization")
+    optimization = build(stage["optimization"], "stage1.optimization", trust)
     trainer = build({"_target_": "pipelines.fit.StageTrainer", **stage["trainer"]}, "stage1.trainer")
     hardware = build(settings["trainer"], "trainer")
-    tracker = build(settings["logger"], "logger")
+    own = callbacks(settings, "stage1")
+    tracker = build(settings["logger"], "logger", trust)
     claim(run.tokenizer / "settings.yaml", training_settings(settings), "tokenizer")
     if finished(run.tokenizer):
         console.print(f"[green]✓[/] tokenizer: already trained ({run.tokenizer})")
@@ -43,12 +47,14 @@ def train_stage1(settings: Settings) -> None:
     data = StageData(images.train, images.validation, stage["batch_size"], settings["seed"], images.workers)
     module = TokenizerTraining(model, objective, images.augmentation, optimization, settings["seed"])
     pictures = ReconstructionPictures(images.validation, run.pictures("stage1"))
-    with tracker.track(Job(run.path, "stage1", run.path.name, settings)) as loggers:
+    with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
         checkpoints = run.checkpoints("stage1")
-        figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures])
-    if processes.rank() == 0:
-        write_json(run.tokenizer / "metrics.json", figures)
-        save_model(run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": described(images)})
+        figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
+        if processes.rank() == 0:
+            write_json(run.tokenizer / "metrics.json", figures)
+            save_model(run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": described(images)})
+            for board in boards(loggers):
+                board.log_lineage(tokenizer_artifact(run), [])
     processes.barrier()
     console.print(
         f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "
@@ -61,6 +67,7 @@ def open_images(settings: Settings) -> ImageData:
     source = build(settings["data"], "data", settings["trust"])
     if processes.rank() == 0:
         images = source.open()
+        note_quarantine(images, settings.get("output"))
     processes.barrier()
     return images if processes.rank() == 0 else source.open()
 
@@ -68,12 +75,18 @@ def open_images(settings: Settings) -> ImageData:
 def training_settings(settings: Settings) -> dict[str, Any]:
     """What a tokenizer depends on; where images are cached and on what is computed is not part of it."""
     stage = {key: value for key, value in settings["stage1"].items() if key != "quantizer"}  # it stands in the model
-    return {"data": image_settings(settings), "stage1": stage, "seed": settings["seed"]}
+    return {
+        "data": image_settings(settings),
+        "stage1": stage,
+        "seed": settings["seed"],
+        **callback_settings(settings, "stage1"),
+    }
 
 
 def image_settings(settings: Settings) -> dict[str, Any]:
     """What images depend on."""
-    return {key: value for key, value in settings["data"].items() if key not in ("cache", "cache_gib", "workers")}
+    elsewhere = ("cache", "cache_gib", "workers", "max_bad")
+    return {key: value for key, value in settings["data"].items() if key not in elsewhere}
 
 
 def described(images: ImageData) -> dict[str, Any]:

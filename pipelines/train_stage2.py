@@ -10,12 +10,14 @@ from pipelines import processes
 from pipelines.artifacts import load_tokenizer, save_model
 from pipelines.batches import StageData
 from pipelines.building import build
+from pipelines.callbacks import callback_settings, callbacks
 from pipelines.command import Settings, command, console
 from pipelines.fit import fit
+from pipelines.lineage import codes_artifact, prior_artifact
 from pipelines.pictures import SamplePictures
 from pipelines.run_folder import RunFolder, finished
 from pipelines.settings import claim
-from pipelines.tracking import Job
+from pipelines.tracking import Job, boards
 from stage2_prior.code_store import CodeStore
 from stage2_prior.files import write_json
 from stage2_prior.sampling import SamplingSettings
@@ -26,13 +28,15 @@ def train_stage2(settings: Settings) -> None:
     """Train the prior of ``settings["output"]``, unless that is done; go on where it was after a kill."""
     run = RunFolder(Path(settings["output"]))
     stage = settings["stage2"]
-    optimization = build(stage["optimization"], "stage2.optimization")
+    optimization = build(stage["optimization"], "stage2.optimization", settings["trust"])
     trainer = build({"_target_": "pipelines.fit.StageTrainer", **stage["trainer"]}, "stage2.trainer")
     hardware = build(settings["trainer"], "trainer")
-    tracker = build(settings["logger"], "logger")
+    own = callbacks(settings, "stage2")
+    tracker = build(settings["logger"], "logger", settings["trust"])
     sampling = SamplingSettings(**settings["sampling"])
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
     sources = {"tokenizer": saved.fingerprint, "codes": settings["codes"], "stage2": stage, "seed": settings["seed"]}
+    sources |= callback_settings(settings, "stage2")
     claim(run.prior / "settings.yaml", sources, "prior")
     if finished(run.prior):
         console.print(f"[green]✓[/] prior: already trained ({run.prior})")
@@ -41,12 +45,15 @@ def train_stage2(settings: Settings) -> None:
     seed_everything(settings["seed"], verbose=False)
     train = CodeStore.open(run.codes("train"), saved.fingerprint)
     validation = CodeStore.open(run.codes("validation"), saved.fingerprint)
+    if processes.rank() == 0:
+        train.verify()
+        validation.verify()
     classes = len(train.class_names)
     prior = build(stage["model"], "stage2.model", settings["trust"], layout=train.layout, num_classes=classes)
     module = PriorTraining(prior, stage["label_dropout"], train.unigram_entropy(), optimization)
     data = StageData(train, validation, stage["batch_size"], settings["seed"], workers=0)
     pictures = SamplePictures(tokenizer, sampling, run.pictures("stage2"))
-    with tracker.track(Job(run.path, "stage2", run.path.name, settings)) as loggers:
+    with tracker.track(Job.of(run.path, "stage2", settings)) as loggers:
         figures = fit(
             "stage 2: prior",
             module,
@@ -55,20 +62,22 @@ def train_stage2(settings: Settings) -> None:
             trainer,
             hardware,
             loggers,
-            [pictures],
+            [pictures, *own],
             best=("validation/nats", "min"),
         )
-    if processes.rank() == 0:
-        write_json(run.prior / "metrics.json", figures)
-        config = {
-            "model": stage["model"],
-            "layout": train.layout.to_dict(),
-            "num_classes": classes,
-            "class_names": list(train.class_names),
-            "tokenizer": saved.fingerprint,
-            "sampling": settings["sampling"],
-        }
-        save_model(run.prior, "prior", prior, config)
+        if processes.rank() == 0:
+            write_json(run.prior / "metrics.json", figures)
+            config = {
+                "model": stage["model"],
+                "layout": train.layout.to_dict(),
+                "num_classes": classes,
+                "class_names": list(train.class_names),
+                "tokenizer": saved.fingerprint,
+                "sampling": settings["sampling"],
+            }
+            save_model(run.prior, "prior", prior, config)
+            for board in boards(loggers):
+                board.log_lineage(prior_artifact(run), [codes_artifact(run)])
     processes.barrier()
     console.print(
         f"[green]✓[/] prior: {figures['nats']:.3f} nats per code held out "

@@ -8,22 +8,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from rich.progress import track
 
+from stage1_vqvae.image_decoding import Decoding, KeptImages, read_quarantine, write_quarantine
 from stage1_vqvae.image_preprocessing import Preprocessing
-from stage1_vqvae.images import ImageSet, LabelledImages
+from stage1_vqvae.images import ImageSet, LabelledImages, Quarantined
 
 # Part of every key: raise it when the same source would decode to other pixels.
-_VERSION = 1
-_CHUNK = 64
+_VERSION = 2
+QUARANTINE = "quarantine.csv"
 
 
 def default_cache_folder() -> Path:
@@ -59,11 +58,13 @@ class ImageCache:
         folder: Where caches are kept; made when missing.
         limit_gib: Sets that decode to more than this many GiB are not cached.
         preprocessing: Size and channels of the decoded images.
+        max_bad: Largest share of images that may be unreadable and are left out.
     """
 
     folder: Path
     limit_gib: float
     preprocessing: Preprocessing
+    max_bad: float = 0.0
 
     def open(self, name: str, identity: dict[str, Any], read: Callable[[], ImageSet]) -> ImageSet:
         """Returns the set from the cache, decoding it first where that has not been done.
@@ -74,31 +75,45 @@ class ImageCache:
             read: Opens the source; not called when the set is cached.
 
         Returns:
-            A memory-mapped set, or the one `read` gives where it is larger than the limit.
+            A memory-mapped set, or one that decodes while it is read where it is larger than the limit. That one was
+            decoded once as well: what cannot be read is known before anything is made of the rest.
 
         Raises:
-            ValueError: If the folder cannot be written or has too little room.
+            ValueError: If the folder cannot be written or has too little room, or too many images cannot be read.
         """
         plain = [_VERSION, self.preprocessing.describe(), identity]
         key = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
         target = self.folder / f"images-{key[:32]}"
         if target.is_dir() and (cached := _load(target)) and self._fits(cached):
-            return cached
+            return self._accept(cached, name, target)
         source = read()
-        if not self._fits(source):
-            return _streamed(source, key)
+        fits = self._fits(source)
+        target = target if fits else target.with_name(f"{target.name}-checked")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # One process decodes while the others wait; the lock goes with its process, also with a killed one.
             with FileLock(f"{target}.lock"):
                 if not target.is_dir():
-                    self._build(source, name, target)
+                    self._build(source, name, target, keep=fits)
         except OSError as error:
             raise ValueError(
                 f"the image cache {self.folder} cannot be written ({error.strerror or error}): "
                 f"set data.cache to a folder with room"
             ) from error
-        return _load(target)
+        return self._accept(_load(target, None if fits else source), name, target)
+
+    def _accept(self, images: ImageSet, name: str, target: Path) -> ImageSet:
+        """The set, unless too much of it is left out."""
+        bad = images.quarantine
+        total = len(bad) + sum(len(split.labels) for split in images.splits.values())
+        empty = [split for split, kept in images.splits.items() if not len(kept.labels)]
+        if len(bad) > self.max_bad * total or empty:
+            raise ValueError(
+                f"{len(bad)} of {total} images of {name} cannot be read, data.max_bad={self.max_bad} allows "
+                f"{int(self.max_bad * total)} (the first: {bad[0].where}, {bad[0].reason}): replace or remove those "
+                f"listed in {target / QUARANTINE}" + ("" if empty else ", or raise data.max_bad")
+            )
+        return images
 
     def _bytes(self, images: ImageSet) -> int:
         count = sum(len(split.labels) for split in images.splits.values())
@@ -107,11 +122,11 @@ class ImageCache:
     def _fits(self, images: ImageSet) -> bool:
         return self._bytes(images) <= self.limit_gib * 2**30
 
-    def _build(self, source: ImageSet, name: str, target: Path) -> None:
+    def _build(self, source: ImageSet, name: str, target: Path, keep: bool) -> None:
         for abandoned in self.folder.glob(f"{target.name}.partial-*"):  # of killed processes: we hold the lock
             shutil.rmtree(abandoned, ignore_errors=True)
         free = shutil.disk_usage(self.folder).free
-        if self._bytes(source) > free:
+        if keep and self._bytes(source) > free:
             raise ValueError(
                 f"the image cache {self.folder} has {free / 2**30:.1f} GiB free, {name} decodes to "
                 f"{self._bytes(source) / 2**30:.1f}: set data.cache to a folder with room, "
@@ -119,57 +134,29 @@ class ImageCache:
             )
         partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=self.folder))
         try:
+            bad: list[Quarantined] = []
             for split, images in source.splits.items():
-                self._decode(images, f"Decoding {name}, {split}", partial / split)
+                (partial / split).mkdir()
+                title = f"{'Decoding' if keep else 'Checking'} {name}, {split}"
+                decoding = Decoding(images, self.preprocessing, partial / split, keep)
+                bad += decoding.run(split, title)
+            write_quarantine(partial / QUARANTINE, bad)
             manifest = {"class_names": source.class_names, "splits": list(source.splits)}
             (partial / "manifest.json").write_text(json.dumps(manifest))
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _decode(self, images: LabelledImages, title: str, folder: Path) -> None:
-        count = len(images.labels)
-        form = self.preprocessing
-        shape = (count, form.height, form.width, form.channels)
-        folder.mkdir()
-        pixels = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        digests = np.empty((count, 32), dtype=np.uint8)
 
-        def decode(start: int) -> None:
-            rows = np.arange(start, min(start + _CHUNK, count))
-            decoded = images.reader.read(rows)
-            pixels[rows] = decoded
-            for row, image in zip(rows, decoded, strict=True):
-                digests[row] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), dtype=np.uint8)
-
-        starts = range(0, count, _CHUNK)
-        # Threads suffice: PIL decodes and resizes outside Python's lock.
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-            for _ in track(pool.map(decode, starts), title, total=len(starts)):
-                pass
-        pixels.flush()
-        np.save(folder / "labels.npy", images.labels)
-        np.save(folder / "digests.npy", digests)
-
-
-def _load(target: Path) -> ImageSet:
+def _load(target: Path, source: ImageSet | None = None) -> ImageSet:
+    """The set of a folder; its images are read from a source where the folder holds what is known of them alone."""
     manifest = json.loads((target / "manifest.json").read_text())
-    splits = {
-        split: LabelledImages(
-            MemoryMappedImages(target / split / "images.npy"),
-            np.load(target / split / "labels.npy", allow_pickle=False),
-            np.load(target / split / "digests.npy", allow_pickle=False),
-        )
-        for split in manifest["splits"]
-    }
-    return ImageSet(splits, tuple(manifest["class_names"]))
-
-
-def _streamed(source: ImageSet, key: str) -> ImageSet:
-    """Gives each image that is not decoded now a digest of where it is read from."""
     splits = {}
-    for split, images in source.splits.items():
-        rows = [hashlib.sha256(f"{key} {split} {row}".encode()).digest() for row in range(len(images.labels))]
-        digests = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, 32)
-        splits[split] = replace(images, digests=digests)
-    return ImageSet(splits, source.class_names)
+    for split in manifest["splits"]:
+        folder = target / split
+        rows, labels, digests = (
+            np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("rows", "labels", "digests")
+        )
+        reader = source.splits[split].reader if source else MemoryMappedImages(folder / "images.npy")
+        splits[split] = LabelledImages(KeptImages(reader, rows) if source else reader, labels, digests)
+    return ImageSet(splits, tuple(manifest["class_names"]), read_quarantine(target / QUARANTINE))

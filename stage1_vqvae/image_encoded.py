@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stage1_vqvae.image_preprocessing import Preprocessing
-from stage1_vqvae.images import ImageSet, LabelledImages
+from stage1_vqvae.images import ImageSet, LabelledImages, UnreadableImage
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded. PIL knows more, among them formats that it hands to other programs."""
+MOST_PIXELS = 2**26
+"""An image of more is refused: a file of kilobytes can hold gigabytes of one colour."""
 
 
 class EncodedImages:
@@ -36,7 +41,7 @@ class EncodedImages:
         """Decodes rows ``[n]`` to uint8 ``[n, H, W, C]``.
 
         Raises:
-            ValueError: If a file is missing or is no image that can be read.
+            UnreadableImage: If a file is missing or is no image that can be read.
         """
         cells = self._dataset[rows.tolist()][self._column].to_pylist()
         return np.stack([self._decode(cell, row) for cell, row in zip(cells, rows.tolist(), strict=True)])
@@ -46,12 +51,29 @@ class EncodedImages:
             cell = {"path" if isinstance(cell, str) else "bytes": cell}
         encoded, path = cell.get("bytes"), cell.get("path") or ""
         try:
-            with Image.open(Path(path) if encoded is None else io.BytesIO(encoded)) as image:
+            with _open(encoded, path) as image:
                 return self._preprocessing(image)
         # PIL's decoders raise OSError, SyntaxError, struct.error, EOFError, ... on broken files.
         except Exception as error:
             where = path if encoded is None and path else f"row {row} of {self._name} {path}".rstrip()
-            raise ValueError(f"{where} is no readable image ({first_line(error)}): replace or remove it") from error
+            raise UnreadableImage(where, first_line(error)) from error
+
+
+def _open(encoded: bytes | None, path: str) -> Image.Image:
+    """Opens an image whose header promises no more than can be decoded, and whose checksums hold where it has any."""
+
+    def opened() -> Image.Image:
+        return Image.open(Path(path) if encoded is None else io.BytesIO(encoded), formats=FORMATS)
+
+    image = opened()
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise ValueError(f"{image.width}×{image.height} pixels, at most {MOST_PIXELS:,} are decoded")
+    if image.format != "PNG":
+        return image
+    with image:
+        image.verify()  # decoding does not look at the checksums
+    return opened()
 
 
 def first_line(error: BaseException) -> str:

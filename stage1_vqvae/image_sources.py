@@ -50,6 +50,7 @@ class ImageSource(ABC):
         cache: Folder of decoded images; None for `vqvae-prior` in the user's cache folder.
         cache_gib: Sets that decode to more than this many GiB are decoded while training instead.
         workers: `DataLoader` workers for those; None for one per core, at most 8.
+        max_bad: Largest share of images that may be unreadable: they are left out and listed. 0 refuses any.
 
     Raises:
         ValueError: If a value is out of range.
@@ -62,6 +63,7 @@ class ImageSource(ABC):
     cache: str | None = None
     cache_gib: float = 4.0
     workers: int | None = None
+    max_bad: float = 0.01
 
     def __post_init__(self) -> None:
         if isinstance(self.image_size, int) or len(self.image_size) != 2:
@@ -74,6 +76,8 @@ class ImageSource(ABC):
             raise ValueError(f"data.cache_gib is a size in GiB, 0 or more, got {self.cache_gib}")
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"data.workers is a number of processes, 0 or more, got {self.workers}")
+        if not 0 <= self.max_bad <= 1:
+            raise ValueError(f"data.max_bad is a share between 0 and 1, got {self.max_bad}")
 
     @property
     def cache_folder(self) -> Path:
@@ -95,7 +99,7 @@ class ImageSource(ABC):
             ValueError: If files are missing or broken, or a setting does not fit them.
         """
         found = self.find()
-        cache = ImageCache(self.cache_folder, self.cache_gib, self.preprocessing)
+        cache = ImageCache(self.cache_folder, self.cache_gib, self.preprocessing, self.max_bad)
         images = cache.open(found.name, found.identity, found.read)
         origin = {"source": found.name, "preprocessing": self.preprocessing.describe()}
         train, validation = self._split(images, origin)
@@ -109,6 +113,7 @@ class ImageSource(ABC):
             channels=self.preprocessing.channels,
             augmentation=self.augmentation,
             workers=0 if cached else streaming_workers,
+            quarantine=images.quarantine,
         )
 
     def _split(self, images: ImageSet, origin: dict[str, Any]) -> tuple[ImageSplit, ImageSplit]:
@@ -119,9 +124,7 @@ class ImageSource(ABC):
             validation_rows = np.arange(len(validation.labels))
         else:
             if len(train.labels) < 2:
-                raise ValueError(
-                    f"{origin['source']} holds one image, expected at least two: one to train on and one to hold back"
-                )
+                raise ValueError(f"{origin['source']} holds one image, expected at least two: one is held back")
             validation = train
             held = hold_out(train.labels, self.validation)
             validation_rows = np.flatnonzero(held)

@@ -23,6 +23,24 @@ class ImageReader(Protocol):
         ...
 
 
+class UnreadableImage(ValueError):
+    """An image that cannot be read: ``where`` it is (a path, or a row of a file) and the ``reason``."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} is no readable image ({reason}): replace or remove it")
+        self.where = where
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An image that was left out because it cannot be read."""
+
+    split: str
+    where: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """All images of one split of a source.
@@ -41,10 +59,14 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A source's splits, `train` and, where it has one, `validation`, and the class names they share."""
+    """A source's splits, `train` and, where it has one, `validation`, and the class names they share.
+
+    `ImageCache.open` leaves images out that cannot be read, and lists them.
+    """
 
     splits: dict[str, LabelledImages]
     class_names: tuple[str, ...]
+    quarantine: tuple[Quarantined, ...] = ()
 
 
 class ImageSplit(Dataset[dict[str, Tensor]]):
@@ -95,6 +117,7 @@ class ImageData:
         channels: 1 to 4.
         augmentation: What to do to training batches on the device.
         workers: `DataLoader` workers worth using: 0 where images are memory-mapped.
+        quarantine: Images of the source that cannot be read and are in neither split.
     """
 
     train: ImageSplit
@@ -104,6 +127,7 @@ class ImageData:
     channels: int
     augmentation: Augmentation
     workers: int
+    quarantine: tuple[Quarantined, ...] = ()
 
 
 def hold_out(labels: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:

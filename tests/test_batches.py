@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.batches import EvaluationOrder, TrainingOrder
+from pipelines.batches import EvaluationOrder, StageData, TrainingOrder
 
 
 @settings(max_examples=40, deadline=None)
@@ -50,3 +50,10 @@ def test_evaluation_sees_every_example_once_on_one_rank(examples, batch_size, ra
     orders = [EvaluationOrder(examples, batch_size, rank, ranks) for rank in range(ranks)]
     assert sorted(index for order in orders for batch in order for index in batch) == list(range(examples))
     assert all(len(list(order)) == len(order) for order in orders)
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    examples = list(range(5))
+    StageData(examples, examples, batch_size=5, seed=0, workers=0)
+    with pytest.raises(ValueError, match="batch_size 6 is more than the 5 training examples: use at most 5"):
+        StageData(examples, examples, batch_size=6, seed=0, workers=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stage2_prior.files import TEMPORARY, read_json, replacing, sha256, write_json
+from stage2_prior.files import TEMPORARY, check_writable, read_json, replacing, sha256, write_json
 
 KILLED_WRITER = """
 import os, signal, sys
@@ -170,3 +170,14 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     content = os.urandom(3_000_001)
     (tmp_path / "a").write_bytes(content)
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_whether_a_folder_can_be_written_is_known_beforehand(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY}left").touch()
+    check_writable(tmp_path, room=1)
+    assert names(tmp_path) == []
+    with pytest.raises(OSError, match=r"GiB are needed, its disk has .* free: make room"):
+        check_writable(tmp_path, room=2**60)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot be written \(.*\): give another output="):
+        check_writable(tmp_path / "file" / "below", room=1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from stage1_vqvae.image_cache import ImageCache, MemoryMappedImages, default_cache_folder
 from stage1_vqvae.image_preprocessing import Preprocessing
-from stage1_vqvae.images import ImageSet, LabelledImages
+from stage1_vqvae.images import ImageSet, LabelledImages, Quarantined, UnreadableImage
 
 FORM = Preprocessing(2, 3, 1)
 COUNT = 150  # several chunks, the last one short
@@ -20,17 +21,18 @@ LABELS = np.arange(COUNT, dtype=np.int64) % 5
 
 
 class ArrayReader:
-    def __init__(self, broken: int | None = None) -> None:
+    def __init__(self, *broken: int) -> None:
         self.broken = broken
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        if self.broken in rows:
-            raise ValueError(f"row {self.broken} is no readable image")
+        for row in rows:
+            if row in self.broken:
+                raise UnreadableImage(f"row {row}", "no picture")
         return PIXELS[rows]
 
 
-def source(broken: int | None = None) -> ImageSet:
-    images = LabelledImages(ArrayReader(broken), LABELS)
+def source(*broken: int) -> ImageSet:
+    images = LabelledImages(ArrayReader(*broken), LABELS)
     return ImageSet({"train": images}, ("a", "b", "c", "d", "e"))
 
 
@@ -38,8 +40,8 @@ def never() -> ImageSet:
     raise AssertionError("the source was read again")
 
 
-def cache(folder: Path, limit_gib: float = 1.0, form: Preprocessing = FORM) -> ImageCache:
-    return ImageCache(folder, limit_gib, form)
+def cache(folder: Path, limit_gib: float = 1.0, form: Preprocessing = FORM, max_bad: float = 0.0) -> ImageCache:
+    return ImageCache(folder, limit_gib, form, max_bad)
 
 
 def caches(folder: Path) -> list[Path]:
@@ -71,11 +73,36 @@ def test_another_source_or_preprocessing_is_another_cache(tmp_path: Path) -> Non
     assert len(caches(tmp_path)) == 2
 
 
-def test_a_failure_leaves_no_cache(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="row 100 is no readable image"):
-        cache(tmp_path).open("numbers", {}, lambda: source(broken=100))
-    assert caches(tmp_path) == []
-    assert isinstance(cache(tmp_path).open("numbers", {}, source).splits["train"].reader, MemoryMappedImages)
+BROKEN = (0, 70, 100)
+KEPT = np.delete(np.arange(COUNT), BROKEN)
+
+
+@pytest.mark.parametrize("limit_gib", [0.0, 1.0])
+def test_unreadable_images_are_left_out_and_listed(limit_gib: float, tmp_path: Path) -> None:
+    for read in (lambda: source(*BROKEN), never if limit_gib else lambda: source(*BROKEN)):
+        images = cache(tmp_path, limit_gib, max_bad=0.02).open("numbers", {}, read)
+        train = images.splits["train"]
+        np.testing.assert_array_equal(train.labels, LABELS[KEPT])
+        np.testing.assert_array_equal(train.reader.read(np.arange(len(KEPT))), PIXELS[KEPT])
+        assert train.digests[69].tobytes() == hashlib.sha256(PIXELS[71].tobytes()).digest()
+        assert images.quarantine == tuple(Quarantined("train", f"row {row}", "no picture") for row in BROKEN)
+
+
+@pytest.mark.parametrize("limit_gib", [0.0, 1.0])
+def test_too_many_unreadable_images_are_refused(limit_gib: float, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=r"3 of 150 images of numbers .*data.max_bad=0.01 allows 1 .*row 0"
+        ) as caught:
+            cache(tmp_path, limit_gib, max_bad=0.01).open("numbers", {}, lambda: source(*BROKEN))
+        listed = Path(re.search(r"listed in (\S+),", str(caught.value))[1])  # type: ignore[index]
+        assert listed.read_text().splitlines() == ["split,path,reason", *(f"train,row {n},no picture" for n in BROKEN)]
+    assert len(cache(tmp_path, limit_gib, max_bad=0.02).open("numbers", {}, lambda: source(*BROKEN)).quarantine) == 3
+
+
+def test_a_split_without_a_readable_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="150 of 150 images"):
+        cache(tmp_path, max_bad=1.0).open("numbers", {}, lambda: source(*range(COUNT)))
 
 
 def _open_forever(folder: Path) -> None:
@@ -122,17 +149,16 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 def test_large_sets_are_streamed(tmp_path: Path) -> None:
     for identity in ({"version": 1}, {"version": 2}):
         images = cache(tmp_path, limit_gib=0).open("numbers", identity, source).splits["train"]
-        assert isinstance(images.reader, ArrayReader)
-        assert len(np.unique(images.digests, axis=0)) == COUNT
-    again = cache(tmp_path, limit_gib=0).open("numbers", {"version": 2}, source).splits["train"]
-    np.testing.assert_array_equal(again.digests, images.digests)
-    assert caches(tmp_path) == []
+        assert not isinstance(images.reader, MemoryMappedImages)
+        np.testing.assert_array_equal(images.reader.read(np.array([149, 3])), PIXELS[[149, 3]])
+        assert images.digests[77].tobytes() == hashlib.sha256(PIXELS[77].tobytes()).digest()
+    assert list(tmp_path.rglob("images.npy")) == []
 
 
 def test_the_limit_holds_for_what_is_cached_too(tmp_path: Path) -> None:
     cache(tmp_path).open("numbers", {}, source)
     images = cache(tmp_path, limit_gib=0).open("numbers", {}, source)
-    assert isinstance(images.splits["train"].reader, ArrayReader)
+    assert not isinstance(images.splits["train"].reader, MemoryMappedImages)
 
 
 def test_memory_maps_pickle_as_their_path(tmp_path: Path) -> None:
@@ -151,7 +177,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_too_little_room_is_known_before_decoding(tmp_path: Path) -> None:
     labels = np.broadcast_to(np.int64(0), (2**50,))
-    huge = ImageSet({"train": LabelledImages(ArrayReader(broken=0), labels)}, ())
+    huge = ImageSet({"train": LabelledImages(ArrayReader(), labels)}, ())
     with pytest.raises(ValueError, match="GiB free, numbers decodes to"):
         cache(tmp_path, limit_gib=2**40).open("numbers", {}, lambda: huge)
 

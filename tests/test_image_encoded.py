@@ -11,7 +11,7 @@ from PIL import Image
 
 from stage1_vqvae.image_encoded import encoded_set
 from stage1_vqvae.image_preprocessing import Preprocessing
-from stage1_vqvae.images import ImageSet
+from stage1_vqvae.images import ImageSet, UnreadableImage
 
 FORM = Preprocessing(4, 4, 1)
 
@@ -126,3 +126,54 @@ def test_broken_images_are_named(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="row 1 of things, train is no readable image"):
         levels(opened({"img": [png(0), None]}))
+
+
+def photo(form: str) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, form)
+    return buffer.getvalue()
+
+
+def corruptions(whole: bytes) -> dict[str, bytes]:
+    middle = len(whole) // 2
+    return {
+        "empty": b"",
+        "header alone": whole[:8],
+        "cut in half": whole[:middle],
+        "cut at the end": whole[: -len(whole) // 8],
+        "text": b"<html>404 Not Found</html>",
+        "header lost": bytes(8) + whole[8:],
+    }
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("corruption", list(corruptions(b"")))
+def test_corrupt_files_are_no_images(form: str, corruption: str) -> None:
+    broken = corruptions(photo(form))[corruption]
+    with pytest.raises(UnreadableImage):
+        levels(opened({"img": [{"bytes": broken, "path": "x"}]}))
+
+
+def test_flipped_bits_of_a_png_are_seen() -> None:
+    whole = photo("PNG")
+    seen = []
+    for bit in range(0, 8 * len(whole), 8 * len(whole) // 40):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        images = opened({"img": [bytes(flipped), whole]}).splits["train"].reader
+        try:  # a bit behind the pixels may flip as it likes
+            np.testing.assert_array_equal(*images.read(np.array([0, 1])))
+        except UnreadableImage as error:
+            seen.append(error.reason)
+    assert len(seen) >= 39
+
+
+def test_decompression_bombs_and_formats_that_need_other_programs_are_refused() -> None:
+    bomb = io.BytesIO()
+    Image.new("1", (2**14, 2**13)).save(bomb, "PNG")
+    assert len(bomb.getvalue()) < 2**16
+    with pytest.raises(UnreadableImage, match="16384×8192 pixels, at most 67,108,864"):
+        levels(opened({"img": [bomb.getvalue()]}))
+    with pytest.raises(UnreadableImage, match="cannot identify"):
+        levels(opened({"img": [photo("EPS")]}))

@@ -170,11 +170,14 @@ def test_one_image_is_too_few(tmp_path: Path) -> None:
         Folder(files=str(tmp_path / "photos"), **common(tmp_path)).open()
 
 
-def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
+def test_a_corrupt_file_is_named_or_left_out(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 3)
     (tmp_path / "photos" / "001.png").write_bytes(png(1)[:50])
-    with pytest.raises(ValueError, match=r"photos/001\.png is no readable image"):
+    with pytest.raises(ValueError, match=r"1 of 3 images of folder photos .* allows 0 .*photos/001\.png, .*quarantine"):
         Folder(files=str(tmp_path / "photos"), **common(tmp_path)).open()
+    data = Folder(files=str(tmp_path / "photos"), max_bad=0.5, **common(tmp_path)).open()
+    assert sorted(levels(data.train) + levels(data.validation)) == [0, 2]
+    assert [Path(bad.where).name for bad in data.quarantine] == ["001.png"]
 
 
 def same(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -242,6 +245,7 @@ def test_every_option_has_a_config_with_all_its_keys(option: str) -> None:
         {"validation": 1.0},
         {"cache_gib": -1},
         {"workers": -1},
+        {"max_bad": 1.5},
     ],
 )
 def test_settings_out_of_range_are_refused(setting: dict[str, Any]) -> None:

@@ -24,8 +24,8 @@ def test_leaves_the_run_folder_of_the_design(tiny_run):
         "samples/grid.png",
         "samples/images.npz",
         "report.html",
-        "checkpoints/stage1/last.ckpt",
-        "checkpoints/stage2/last.ckpt",
+        "checkpoints/stage1/step-00000006.ckpt",
+        "checkpoints/stage2/step-00000006.ckpt",
         "logs/metrics.csv",
     ):
         assert (tiny_run / name).is_file(), name

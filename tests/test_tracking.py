@@ -3,11 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pipelines.tracking import Csv, Job, MetricsFile, Wandb, log_picture, read_metrics
+from pipelines.tracking import Artifact, Csv, Job, MetricsFile, read_metrics
+from pipelines.tracking_tensorboard import TensorBoard
+from pipelines.tracking_wandb import STEP, Wandb, WandbRun
 
 
 @pytest.fixture
@@ -40,37 +43,170 @@ def test_no_figures_where_nothing_was_logged(tmp_path):
     assert read_metrics(tmp_path) == {}
 
 
-def read_wandb(folder):
-    """What wandb's own reader finds in the one offline run of a folder."""
-    (run,) = (folder / "logs" / "wandb").glob("offline-run-*")
-    return run, subprocess.run(
-        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+def runs(folder):
+    """Folders of wandb's offline runs of a run's folder, oldest first."""
+    return sorted((folder / "logs" / "wandb").glob("offline-run-*"))
+
+
+def inspect(run):
+    """What wandb's own reader finds in an offline run."""
+    wandb = Path(sys.executable).with_name("wandb")
+    shown = subprocess.run([wandb, "leet", "inspect", "--json", run], capture_output=True, text=True, check=True)
+    records = [json.loads(line) for line in shown.stdout.splitlines()]
+    found = {"history": [], "summary": {}, "metrics": {}, "artifacts": []}
+    for record in records:
+        kind = record["type"]
+        content = record.get(kind, {})
+        if kind == "run":
+            found |= {"id": content["run_id"], "group": content["run_group"], "job_type": content["job_type"]}
+            found["config"] = content["config"]["update"]
+        elif kind == "history":
+            found["history"].append(content["item"])
+        elif kind == "metric":
+            found["metrics"][content.get("name") or content.get("glob_name")] = content
+        elif kind == "exit":
+            found["exit_code"] = content.get("exit_code", 0)
+        elif kind == "artifact":
+            found["artifacts"].append(content)
+    return found
 
 
 @pytest.mark.slow
 def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     with Wandb().track(job) as loggers:
-        loggers[1].log_metrics({"loss": 0.5}, 1)
-        log_picture(loggers, "samples", Image.new("L", (4, 4)), 1)
+        loggers[1].log_metrics({"validation/psnr": 20.5, "epoch": 0}, 1)
+        loggers[1].log_picture("samples", Image.new("L", (4, 4)), 1)
+        loggers[1].log_histogram("codebook", np.array([3, 0, 5]), 1)
+        loggers[1].log_lineage(Artifact("tokenizer", "ab" * 32), [])
     import wandb
 
     assert wandb.run is None
-    run, shown = read_wandb(job.folder)
-    for expected in ("stage1", '"run"', "loss"):
-        assert expected in shown
+    (run,) = runs(job.folder)
+    found = inspect(run)
+    assert (found["job_type"], found["group"], found["exit_code"]) == ("stage1", "run", 0)
+    assert json.dumps(found["config"]).count("0.1")
+    assert {key.partition(".")[0] for row in found["history"] for key in row} >= {
+        "validation/psnr",
+        "samples",
+        "codebook",
+        STEP,
+    }
+    assert found["metrics"]["validation/psnr"]["summary"] == {"max": True}
+    assert found["metrics"]["validation/mse"]["summary"] == {"min": True}
+    assert found["artifacts"] == []  # offline the files carry the fingerprints
     assert list(run.glob("files/media/images/*.png"))
     (kept,) = json.loads((job.folder / "logs" / "wandb_ids.json").read_text()).values()
     assert run.name.endswith(kept)
-    with Wandb().track(job) as loggers:
-        assert loggers[1].version == kept
+    with pytest.raises(RuntimeError, match="broken"), Wandb().track(job) as loggers:
+        raise RuntimeError(f"broken {loggers[1].version}")
+    assert runs(job.folder)[1].name.endswith(kept)
+    assert inspect(runs(job.folder)[1])["exit_code"] == 1
+    assert wandb.run is None
 
 
 def test_wandb_can_be_switched_off(job):
     with Wandb(mode="disabled").track(job) as loggers:
         assert len(loggers) == 1
     assert not (job.folder / "logs").exists()
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_a_wandb_that_does_not_start_costs_no_figures(job, monkeypatch, capfd, mode):
+    import wandb
+
+    def broken(**settings):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    with Wandb(mode=mode).track(job) as loggers:
+        for logger in loggers:
+            logger.log_metrics({"loss": 0.5}, 1)
+    assert read_metrics(job.folder) == {"stage1": {"loss": {1: 0.5}}}
+    assert f"warning: wandb does not work {mode} (No space left on device)" in capfd.readouterr().err
+
+
+class Run:
+    """A run of wandb that notes what it gets, and fails when told to."""
+
+    id = "abc"
+    offline = False
+
+    def __init__(self):
+        self.logged, self.used, self.made, self.summary, self.broken = [], [], [], {}, False
+
+    def define_metric(self, *names, **how):
+        pass
+
+    def log(self, figures):
+        if self.broken:
+            raise OSError("No space left on device")
+        self.logged.append(figures)
+
+    def use_artifact(self, name):
+        self.used.append(name)
+
+    def log_artifact(self, artifact):
+        self.made.append(artifact)
+
+
+def test_a_wandb_that_fails_is_said_once_and_left_alone(capfd):
+    run = Run()
+    board = WandbRun(run, "stage2")
+    board.log_metrics({"loss": 1.0}, 3)
+    run.broken = True
+    board.log_metrics({"loss": 0.9}, 4)
+    run.broken = False
+    board.log_metrics({"loss": 0.8}, 5)
+    assert run.logged == [{"loss": 1.0, STEP: 3}]
+    said = capfd.readouterr().err
+    assert said.count("warning: WandbRun stopped (No space left on device)") == 1
+
+
+def test_lineage_goes_online_with_the_files_fingerprints(tmp_path):
+    (tmp_path / "config.yaml").write_text("a: 1")
+    run = Run()
+    made, parent = Artifact("prior", "cd" * 32, (tmp_path / "config.yaml",)), Artifact("codes", "ab" * 32)
+    WandbRun(run, "stage2").log_lineage(made, [parent])
+    assert run.used == ["codes-abababababab:latest"]
+    (artifact,) = run.made
+    assert (artifact.name, artifact.type) == ("prior-cdcdcdcdcdcd", "prior")
+    assert artifact.metadata == {"fingerprint": "cd" * 32, "parents": ["ab" * 32]}
+    assert list(artifact.manifest.entries) == ["config.yaml"]
+
+
+def test_histograms_of_large_codebooks_keep_their_sum():
+    run = Run()
+    counts = np.arange(1000)
+    WandbRun(run, "stage1").log_histogram("codebook", counts, 0)
+    histogram = run.logged[0]["codebook"]
+    assert len(histogram.histogram) == 512
+    assert sum(histogram.histogram) == counts.sum()
+
+
+def test_jobs_of_a_sweep_are_one_group(tmp_path):
+    settings = {"sweep": {"folder": str(tmp_path / "lr"), "number": 3, "overrides": []}}
+    assert Job.of(tmp_path / "lr" / "3", "stage1", settings).group == "lr"
+    assert Job.of(tmp_path / "run", "stage1", {}).group == "run"
+
+
+def test_tensorboard_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("pipelines.tracking_tensorboard.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'vqvae-prior\[tensorboard\]'"):
+        TensorBoard()
+
+
+def test_tensorboard_takes_figures_pictures_and_histograms(job):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with TensorBoard().track(job) as loggers:
+        for logger in loggers:
+            logger.log_metrics({"train/loss": 0.5}, 3)
+        loggers[1].log_picture("samples", Image.new("L", (4, 4)), 3)
+        loggers[1].log_histogram("codebook", np.array([3, 0, 5]), 3)
+    assert read_metrics(job.folder)["stage1"]["train/loss"] == {3: 0.5}
+    found = EventAccumulator(str(job.folder / "logs" / "tensorboard" / "stage1")).Reload()
+    assert [(event.step, event.value) for event in found.Scalars("train/loss")] == [(3, 0.5)]
+    assert found.Tags()["images"] == ["samples"]
+    assert found.Histograms("codebook")[0].histogram_value.num == 8

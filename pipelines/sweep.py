@@ -1,0 +1,114 @@
+"""How each job of a sweep fares, kept outside of the job's own folder: one that cannot start is listed too."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from stage2_prior.files import read_json, write_json
+
+Status = Literal["running", "finished", "failed", "stopped"]
+
+
+class JobFailed(RuntimeError):
+    """A job of a sweep failed and has said why; the others go on."""
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """How a job of a sweep fares.
+
+    Attributes:
+        number: Its number; its folder is ``folder/number``.
+        overrides: What the command line says for this job.
+        status: ``running`` also if it was killed.
+        error: Why it failed, in a line.
+        seconds: How long it took.
+    """
+
+    number: int
+    overrides: list[str] = field(default_factory=list)
+    status: Status = "running"
+    error: str | None = None
+    seconds: float | None = None
+
+    def write(self, sweep: Path) -> None:
+        """Keep it, in place of what was said of the job before."""
+        write_json(sweep / "jobs" / f"{self.number}.json", asdict(self))
+
+
+def read_records(sweep: Path) -> list[JobRecord]:
+    """Records of a sweep's jobs, by number."""
+    numbers = sorted(int(path.stem) for path in (sweep / "jobs").glob("[0-9]*.json"))
+    return [read_record(sweep, number) for number in numbers]
+
+
+def read_record(sweep: Path, number: int) -> JobRecord:
+    """The record of a job."""
+    return JobRecord(**read_json(sweep / "jobs" / f"{number}.json"))
+
+
+@contextmanager
+def recorded(sweep: Mapping[str, Any] | None) -> Iterator[None]:
+    """Keep how a job fares while the block runs; nothing outside of a sweep.
+
+    Args:
+        sweep: ``folder``, ``number`` and ``overrides`` of the job, or None.
+    """
+    if sweep is None or not first_process():
+        yield
+        return
+    folder, known = Path(sweep["folder"]), {"number": sweep["number"], "overrides": list(sweep["overrides"])}
+    JobRecord(**known).write(folder)
+    start = time.monotonic()
+    status: Status = "failed"
+    error = None
+    try:
+        yield
+        status = "finished"
+    except Exception as failure:
+        error = " ".join(str(failure).split()) or type(failure).__name__
+        raise
+    except BaseException:  # a signal, or Ctrl-C
+        status = "stopped"
+        raise
+    finally:
+        error = read_record(folder, sweep["number"]).error or error  # what a process of the job said is more telling
+        JobRecord(**known, status=status, error=error, seconds=time.monotonic() - start).write(folder)
+
+
+def note_error(sweep: Mapping[str, Any] | None, error: str) -> None:
+    """Keep why a job fails, on a process whose exception its parent will not see."""
+    if sweep is not None:
+        JobRecord(sweep["number"], list(sweep["overrides"]), "failed", error).write(Path(sweep["folder"]))
+
+
+def first_process() -> bool:
+    """Whether this is the first of the processes that torchrun or SLURM started, or the only one."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+class SweepStart(Callback):
+    """Hydra callback that knows the folder of the sweep that this process launches."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the folder.
+
+        Raises:
+            SystemExit: If the jobs are to lie in folders of different names; Hydra swallows any other exception here.
+        """
+        for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+            if override.key_or_group == "output" and override.is_sweep_override():
+                raise SystemExit("error: output: a sweep has one folder, its jobs have numbered ones below it")
+        SweepStart.folder = Path(config.hydra.sweep.dir).absolute()

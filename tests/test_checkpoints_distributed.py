@@ -1,0 +1,41 @@
+import signal
+
+import pytest
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from pipelines.checkpoint_files import newest
+from tests.resuming import assert_same, final_state
+from tests.two_ranks import Shown, Signal, draws_shown, train
+
+INTERRUPTED = (ProcessExitedException, ProcessRaisedException)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    train("stage1", folder)
+    return final_state(folder)
+
+
+# More of both, at other places, in tests/faults.
+@pytest.mark.parametrize(("rank", "number", "step", "batch"), [(1, signal.SIGTERM, 4, 0)])
+def test_a_signal_to_one_rank_ends_both_and_changes_no_bit(rank, number, step, batch, whole, tmp_path):
+    with pytest.raises(INTERRUPTED):
+        train("stage1", tmp_path, callbacks=[Signal(rank, number, step, batch)])
+    if number == signal.SIGTERM:
+        assert newest(tmp_path).step == step
+    train("stage1", tmp_path)
+    assert_same(final_state(tmp_path), whole)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1)])
+def test_another_number_of_processes_goes_on_with_the_same_images(before, after, tmp_path):
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    with pytest.raises((*INTERRUPTED, SystemExit)):
+        train("stage2", tmp_path, before, [Shown(shown), Signal(0, signal.SIGTERM, 4, None)])
+    for leftover in shown.glob(f"batch-4-of-{before}-*"):  # begun, not trained on
+        leftover.unlink()
+    train("stage2", tmp_path, after, [Shown(shown)])
+    assert {path.name.split("-")[3] for path in shown.iterdir()} == {"1", "2"}
+    assert draws_shown(shown) == {epoch: list(range(10 * epoch, 10 * epoch + 10)) for epoch in range(3)}
