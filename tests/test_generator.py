@@ -82,7 +82,7 @@ def test_recipe_settings_are_the_default(generator, tiny_run):
         ({"label": []}, "label=\\[\\]: one class at least"),
         ({"label": "cat"}, "label=cat: classes are 0 to 9 or by name 0, 1, 2"),
         ({"temprature": 1}, "sampling.temprature: no such key; did you mean temperature?"),
-        ({"top_k": 2.5}, r"sampling.top_k: int \| null expected, got 2.5"),
+        ({"top_k": 2.5}, r"sampling.top_k: int or null expected, got 2.5"),
         ({"top_p": 2}, "top_p is in"),
         ({"batch_size": 0}, "batch_size is at least 1, got 0"),
         ({"first": -1}, "first is at least 0, got -1"),
