@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,7 @@ from pipelines.hardware import Hardware
 from pipelines.info import asked_for_info, show_info
 from pipelines.schema import check_keys
 from pipelines.secrets import redact
+from pipelines.signals import STOPPED
 from pipelines.sweep import JobFailed, SweepStart, first_process, note_error, recorded
 
 Settings = dict[str, Any]
@@ -53,7 +55,7 @@ def command(config_name: str) -> Callable[[Callable[[Settings], Any]], Callable[
         def job(config: DictConfig) -> Any:
             try:
                 sweep = place_in_sweep(config)
-                with recorded(sweep):
+                with recorded(sweep), told_apart():
                     settings = plain(config)
                     check_keys(settings, config_name)
                     refuse_timed_output(config)
@@ -89,6 +91,26 @@ def command(config_name: str) -> Callable[[Callable[[Settings], Any]], Callable[
         return main
 
     return decorate
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Make a request to stop end the whole sweep, and any other exit from a job fail that job alone.
+
+    Raises:
+        SystemExit: If this process or one that it spawned was asked to stop, or outside of a sweep.
+        ValueError: If a job of a sweep exits by itself.
+    """
+    try:
+        yield
+    except ProcessExitedException as error:
+        if error.exit_code in STOPPED:
+            raise SystemExit(error.exit_code) from None
+        raise
+    except SystemExit as error:
+        if error.code in STOPPED or not in_sweep():
+            raise
+        raise ValueError(f"the job called sys.exit({error.code!r})") from error
 
 
 def importable_name(task: Callable[..., Any]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from pipelines import processes
+from pipelines.sharding import whole
 
 
 class SkipNonFinite(Callback):
@@ -42,7 +45,7 @@ class SkipNonFinite(Callback):
         assert self._loss is not None
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).float()
+        norm = whole(torch.nn.utils.get_total_norm(gradients)).float()
         finite = bool(torch.isfinite(self._loss.float() + norm.square()))
         loss, self._loss = self._loss, None
         if not processes.on_any(not finite):
@@ -69,14 +72,24 @@ class SkipNonFinite(Callback):
 
 
 def refuse_non_finite(module: nn.Module) -> None:
-    """Check what is about to be saved.
+    """Check what is about to be saved, on all ranks.
 
     Raises:
-        ValueError: If a weight is not finite, or a buffer holds NaN.
+        ValueError: If a weight is not finite, or a buffer holds NaN, on any rank.
     """
+    fault = next(faults(module), None)
+    if processes.on_any(fault is not None):
+        raise ValueError(
+            f"{fault or 'a part on another rank is not finite'}: nothing is saved, earlier checkpoints are intact"
+        )
+
+
+def faults(module: nn.Module) -> Iterator[str]:
+    """What is not finite in a module's parameters and buffers; of a sharded parameter in this rank's part."""
     for name, parameter in module.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(f"{name} is not finite: nothing is saved, earlier checkpoints are intact")
+        part = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        if not torch.isfinite(part).all():
+            yield f"{name} is not finite"
     for name, buffer in module.named_buffers():
         if buffer.is_floating_point() and torch.isnan(buffer).any():  # masks may well be infinite
-            raise ValueError(f"{name} holds NaN: nothing is saved, earlier checkpoints are intact")
+            yield f"{name} holds NaN"

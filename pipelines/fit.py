@@ -22,6 +22,7 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.command import console
 from pipelines.finite import SkipNonFinite
 from pipelines.hardware import Hardware
+from pipelines.sharding import ShardedPriorTraining, load_whole
 from pipelines.signals import StopRequest
 from stage2_prior.files import check_writable
 
@@ -133,10 +134,10 @@ def fit(
     checkpoints = Checkpoints(folder, settings.checkpoint_every, stop, best)
     trainer = Trainer(
         accelerator=hardware.accelerator,
-        devices=hardware.devices if hardware.devices != "auto" else hardware.processes,
+        devices=hardware.lightning_devices,
         num_nodes=hardware.num_nodes,
         precision=hardware.precision,  # type: ignore[arg-type]
-        strategy=hardware.strategy,
+        strategy=hardware.strategy(isinstance(module, ShardedPriorTraining)),
         use_distributed_sampler=False,
         max_epochs=1,
         max_steps=settings.max_steps,
@@ -157,7 +158,7 @@ def fit(
         check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
     with stop:
         trainer.fit(module, datamodule=data, ckpt_path=start_of(folder), weights_only=True)
-        module.load_state_dict(weights_to_keep(folder, trainer.global_step))
+        load_whole(module, weights_to_keep(folder, trainer.global_step))
         figures = trainer.validate(module, datamodule=data, verbose=False)[0]
     return {name.removeprefix("validation/"): value for name, value in figures.items()}
 

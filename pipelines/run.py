@@ -17,6 +17,7 @@ from pipelines.record import write_record
 from pipelines.report import write_report
 from pipelines.run_folder import RunFolder
 from pipelines.sample import write_samples
+from pipelines.sharding import refuse_unsharded
 from pipelines.sharing import share
 from pipelines.tracking import Csv, Job, boards
 from pipelines.train_stage1 import train_stage1
@@ -62,7 +63,9 @@ def check(settings: Settings) -> None:
     for stage in ("stage1", "stage2"):
         callbacks(settings, stage)
         build(settings[stage]["optimization"], f"{stage}.optimization", trust)
-        build({"_target_": "pipelines.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
+        trainer = build({"_target_": "pipelines.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
+    if build(settings["trainer"], "trainer").sharded:
+        refuse_unsharded(trainer)
     build(settings["data"], "data", trust)
     build(settings["stage1"]["objective"], "stage1.objective", trust)
     layout = build(settings["stage1"]["model"], "stage1.model", trust).layout

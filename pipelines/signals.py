@@ -12,6 +12,9 @@ from pipelines import processes
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+STOPPED = frozenset(128 + number for number in SIGNALS)
+"""Exit codes of processes that were asked to stop."""
+
 
 class StopRequest:
     """Notes that the process was asked to stop; a context manager that handles the signals for its duration.

@@ -47,9 +47,24 @@ class JobRecord:
 
 
 def read_records(sweep: Path) -> list[JobRecord]:
-    """Records of a sweep's jobs, by number."""
-    numbers = sorted(int(path.stem) for path in (sweep / "jobs").glob("[0-9]*.json"))
-    return [read_record(sweep, number) for number in numbers]
+    """Records of the jobs of the last sweep into a folder, by number."""
+    return [read_record(sweep, number) for number in _numbers(sweep / "jobs")]
+
+
+def earlier_jobs(sweep: Path) -> list[int]:
+    """Numbers of jobs that only an earlier sweep into the same folder had."""
+    return sorted({*_numbers(sweep / "jobs" / "earlier")} - {*_numbers(sweep / "jobs")})
+
+
+def set_aside(sweep: Path) -> None:
+    """Keep the records of an earlier sweep into the same folder apart from those of the sweep that begins."""
+    (sweep / "jobs" / "earlier").mkdir(parents=True, exist_ok=True)
+    for number in _numbers(sweep / "jobs"):
+        (sweep / "jobs" / f"{number}.json").replace(sweep / "jobs" / "earlier" / f"{number}.json")
+
+
+def _numbers(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob("[0-9]*.json"))
 
 
 def read_record(sweep: Path, number: int) -> JobRecord:
@@ -103,7 +118,7 @@ class SweepStart(Callback):
     folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the folder.
+        """Note the folder, and that what it says of jobs is of an earlier sweep.
 
         Raises:
             SystemExit: If the jobs are to lie in folders of different names; Hydra swallows any other exception here.
@@ -112,3 +127,5 @@ class SweepStart(Callback):
             if override.key_or_group == "output" and override.is_sweep_override():
                 raise SystemExit("error: output: a sweep has one folder, its jobs have numbered ones below it")
         SweepStart.folder = Path(config.hydra.sweep.dir).absolute()
+        if (SweepStart.folder / "jobs").exists():
+            set_aside(SweepStart.folder)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from pipelines import report_page as html
 from pipelines.command import console
 from pipelines.figures import DEFAULT, final_figures, goal
 from pipelines.report_charts import figure
 from pipelines.run_folder import RunFolder
-from pipelines.sweep import JobRecord, read_records
+from pipelines.sweep import JobRecord, earlier_jobs, read_records
 from stage2_prior.files import replacing
 
 SHOWN = ("stage2.nats", "stage1.psnr", "stage1.usage")
@@ -70,8 +71,12 @@ class Sweep:
         found = {name for row in rows for name in row.figures}
         objective = named if goal(named) else next((name for name in DEFAULT if name in found), DEFAULT[0])
         sign = -1 if goal(objective) == "max" else 1
-        rows.sort(key=lambda row: (sign * row.figures.get(objective, sign * math.inf), row.record.number))
-        return cls(folder, objective, rows)
+
+        def place(row: Row) -> tuple[float, int]:
+            value = sign * row.figures.get(objective, math.nan)
+            return (math.inf if math.isnan(value) else value, row.record.number)
+
+        return cls(folder, objective, sorted(rows, key=place))
 
     @property
     def varied(self) -> list[str]:
@@ -110,6 +115,9 @@ def write_table(folder: Path) -> None:
     failed = sum(row.record.status != "finished" for row in sweep.rows)
     if failed:
         console.print(f"[red]{failed} of {len(sweep.rows)} jobs did not finish[/]")
+    earlier = earlier_jobs(folder)
+    if earlier:
+        console.print(f"of an earlier sweep into this folder, not listed: {', '.join(map(str, earlier))}")
     console.print(f"{folder / 'sweep.csv'}\n{folder / 'sweep.html'}")
 
 
@@ -127,7 +135,7 @@ def as_table(sweep: Sweep) -> Table:
     for row in sweep.rows:
         values = [row.overrides.get(key, "") for key in sweep.varied]
         numbers = [figure(row.figures[name]) if name in row.figures else "" for name in sweep.shown]
-        table.add_row(str(row.record.number), *values, *numbers, status(row.record))
+        table.add_row(*map(Text, (str(row.record.number), *values, *numbers, status(row.record))))  # brackets stay
     return table
 
 

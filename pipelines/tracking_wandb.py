@@ -121,16 +121,22 @@ class Wandb:
 
     def _start(self, job: Job) -> Any:
         """A live run; offline where online does not work, None where nothing does."""
+        run, faults = None, []
         for mode in dict.fromkeys((self.mode, "offline")):
             try:
-                return self._init(job, mode)
+                run = self._init(job, mode)
+                break
             except Exception as error:  # no package, no account, no network, no room: none may cost a training
-                warn(f"wandb does not work {mode} ({' '.join(str(error).split()) or type(error).__name__})")
-        return None
+                faults.append(f"{mode} ({' '.join(str(error).split()) or type(error).__name__})")
+        if faults:
+            warn(f"wandb does not work {', nor '.join(faults)}")
+        return run
 
     def _init(self, job: Job, mode: Any) -> Any:
         import wandb  # seconds to import, and not every command tracks
 
+        if mode == "online" and not wandb.login(prompt=False):  # which init would ask a terminal for
+            raise ValueError("no API key: run wandb login, or set WANDB_API_KEY")
         folder = job.folder / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         return wandb.init(

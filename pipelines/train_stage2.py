@@ -17,6 +17,7 @@ from pipelines.lineage import codes_artifact, prior_artifact
 from pipelines.pictures import SamplePictures
 from pipelines.run_folder import RunFolder, finished
 from pipelines.settings import claim
+from pipelines.sharding import ShardedPriorTraining, refuse_unsharded
 from pipelines.tracking import Job, boards
 from stage2_prior.code_store import CodeStore
 from stage2_prior.files import write_json
@@ -31,6 +32,8 @@ def train_stage2(settings: Settings) -> None:
     optimization = build(stage["optimization"], "stage2.optimization", settings["trust"])
     trainer = build({"_target_": "pipelines.fit.StageTrainer", **stage["trainer"]}, "stage2.trainer")
     hardware = build(settings["trainer"], "trainer")
+    if hardware.sharded:
+        refuse_unsharded(trainer)
     own = callbacks(settings, "stage2")
     tracker = build(settings["logger"], "logger", settings["trust"])
     sampling = SamplingSettings(**settings["sampling"])
@@ -50,9 +53,11 @@ def train_stage2(settings: Settings) -> None:
         validation.verify()
     classes = len(train.class_names)
     prior = build(stage["model"], "stage2.model", settings["trust"], layout=train.layout, num_classes=classes)
-    module = PriorTraining(prior, stage["label_dropout"], train.unigram_entropy(), optimization)
+    training = ShardedPriorTraining if hardware.sharded else PriorTraining
+    module = training(prior, stage["label_dropout"], train.unigram_entropy(), optimization)
     data = StageData(train, validation, stage["batch_size"], settings["seed"], workers=0)
-    pictures = SamplePictures(tokenizer, sampling, run.pictures("stage2"))
+    # One rank draws samples, which no rank alone could do of a prior that is spread over them.
+    pictures = [] if hardware.sharded else [SamplePictures(tokenizer, sampling, run.pictures("stage2"))]
     with tracker.track(Job.of(run.path, "stage2", settings)) as loggers:
         figures = fit(
             "stage 2: prior",
@@ -62,9 +67,11 @@ def train_stage2(settings: Settings) -> None:
             trainer,
             hardware,
             loggers,
-            [pictures, *own],
+            [*pictures, *own],
             best=("validation/nats", "min"),
         )
+        if isinstance(module, ShardedPriorTraining):
+            module.gather(prior)
         if processes.rank() == 0:
             write_json(run.prior / "metrics.json", figures)
             config = {

@@ -3,6 +3,7 @@ import torch
 
 from pipelines.run import run
 from tests.tiny import TINY, compose
+from tests.two_ranks import forked  # noqa: F401  a fixture
 
 # Tensors are tiny here: more threads than one only wait for each other, and round differently.
 torch.set_num_threads(1)

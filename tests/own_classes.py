@@ -1,9 +1,14 @@
 """Classes of a user's own, as a configuration names them by ``_target_``."""
 
+import os
+import signal
+import sys
+
 import numpy as np
 import torch
 from pytorch_lightning import Callback
 
+from pipelines import processes
 from stage1_vqvae.image_sources import Mnist5k
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage2_prior.transformer import Transformer
@@ -41,6 +46,24 @@ class Fail(Callback):
 
     def on_train_batch_end(self, *arguments: object) -> None:
         raise RuntimeError("out of luck")
+
+
+class Exit(Callback):
+    """A callback that ends the process that makes it."""
+
+    def __init__(self) -> None:
+        sys.exit(3)
+
+
+class KillRank(Callback):
+    """A callback that kills one process of several after its first step."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def on_train_batch_end(self, *arguments: object) -> None:
+        if processes.rank() == self.rank:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class NoCallback(torch.nn.Identity):

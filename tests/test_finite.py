@@ -3,6 +3,7 @@ import torch
 from pytorch_lightning import Callback
 
 from pipelines.finite import refuse_non_finite
+from tests import two_ranks
 from tests.resuming import (
     At,
     Figures,
@@ -92,6 +93,21 @@ def test_a_kill_between_skipped_steps_changes_nothing(tmp_path):
         train(prior_training(), tmp_path / "killed", [Spoil({3, 5, 6}, float("nan")), At(die, 6)])
     train(prior_training(), tmp_path / "killed", [Spoil({3, 5, 6}, float("nan"))])
     assert_same(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("stage", ["stage2", "sharded"])
+def test_a_gradient_that_is_not_finite_on_one_rank_is_skipped_on_both(stage, forked, tmp_path):
+    weights = {}
+    two_ranks.train(stage, tmp_path, callbacks=[two_ranks.Spoil(1, {2}, tmp_path)], max_steps=3, average=None)
+    for rank in (0, 1):
+        weights[rank] = [torch.load(tmp_path / f"weights-{step}-{rank}.pt") for step in (1, 2, 3)]
+        first, second, third = weights[rank]
+        assert torch.equal(first, second)
+        assert not torch.equal(second, third)
+        assert torch.isfinite(third).all()
+    if stage == "stage2":
+        assert torch.equal(weights[0][2], weights[1][2])
+    assert [value for name, value in final_state(tmp_path).items() if name.endswith(".skipped")] == [1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -5,10 +5,11 @@ import sys
 
 import pytest
 import torch.distributed as dist
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from pipelines.figures import objective_value, objectives
 from pipelines.run import main
-from pipelines.sweep import JobRecord, note_error, read_records, recorded
+from pipelines.sweep import JobRecord, earlier_jobs, note_error, read_records, recorded
 from stage2_prior.files import read_json
 from tests.test_tracking import inspect, runs
 from tests.tiny import TINY
@@ -107,6 +108,50 @@ def test_a_job_that_cannot_start_is_listed(sweep, tmp_path):
     assert said.err.count("codes.copies is at least 1") == 2
     assert [record.status for record in read_records(tmp_path / "sweep")] == ["failed", "failed"]
     assert not (tmp_path / "sweep" / "0").exists()
+
+
+def test_a_job_that_exits_is_listed_and_the_next_one_starts(sweep, tmp_path):
+    code, said = sweep("callbacks.stage1=[{_target_:tests.own_classes.Exit}]", "trust=[tests]", "seed=1,2")
+    assert code == 1
+    found = [(record.status, record.error) for record in read_records(tmp_path / "sweep")]
+    assert found == [("failed", "the job called sys.exit(3)")] * 2
+    assert "2 of 2 jobs did not finish" in said.out
+
+
+def test_a_job_whose_process_is_killed_leaves_the_others(sweep, forked, tmp_path):
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trust=[tests]"]
+    code, said = sweep(*two, "callbacks.stage2=[{_target_:tests.own_classes.KillRank,rank:1}],[]")
+    assert code == 1
+    killed, finished = read_records(tmp_path / "sweep")
+    assert (killed.status, finished.status) == ("failed", "finished")
+    assert "SIGKILL" in killed.error
+    assert "process 1 of 2 was ended by SIGKILL" in said.err
+    assert "1 of 2 jobs did not finish" in said.out
+
+
+def test_jobs_of_an_earlier_sweep_into_the_folder_are_told_apart(sweep, tmp_path):
+    sweep("codes.copies=0,-1,-2")
+    code, said = sweep("codes.copies=0")
+    assert code == 1
+    (record,) = read_records(tmp_path / "sweep")
+    assert "codes.copies=0" in record.overrides
+    assert "1 of 1 jobs did not finish" in said.out
+    assert "of an earlier sweep into this folder, not listed: 1, 2" in said.out
+    assert len((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()) == 2
+    sweep("codes.copies=0,-1,-2")
+    assert len(read_records(tmp_path / "sweep")) == 3
+    assert earlier_jobs(tmp_path / "sweep") == []
+
+
+@pytest.mark.parametrize("exit", [SystemExit(143), ProcessExitedException("", 0, 7, 143)])
+def test_a_request_to_stop_ends_the_sweep(exit, sweep, monkeypatch, tmp_path):
+    def stop(*arguments):
+        raise exit
+
+    monkeypatch.setattr("pipelines.command.run_job", stop)
+    code, _ = sweep("seed=1,2")
+    assert code == 143
+    assert [record.status for record in read_records(tmp_path / "sweep")] == ["stopped"]
 
 
 def test_records_say_how_a_job_fares(tmp_path):

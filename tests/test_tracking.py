@@ -119,11 +119,49 @@ def test_a_wandb_that_does_not_start_costs_no_figures(job, monkeypatch, capfd, m
         raise OSError("No space left on device")
 
     monkeypatch.setattr(wandb, "init", broken)
+    monkeypatch.setattr(wandb, "login", lambda prompt: True)
     with Wandb(mode=mode).track(job) as loggers:
         for logger in loggers:
             logger.log_metrics({"loss": 0.5}, 1)
     assert read_metrics(job.folder) == {"stage1": {"loss": {1: 0.5}}}
-    assert f"warning: wandb does not work {mode} (No space left on device)" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert f"warning: wandb does not work {mode} (No space left on device)" in said
+    assert said.count("warning") == 1
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_a_wandb_that_is_not_installed_costs_no_figures(job, monkeypatch, capfd, mode):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with Wandb(mode=mode).track(job) as loggers:
+        for logger in loggers:
+            logger.log_metrics({"loss": 0.5}, 1)
+    assert read_metrics(job.folder) == {"stage1": {"loss": {1: 0.5}}}
+    assert capfd.readouterr().err.count("warning: wandb does not work") == 1
+
+
+@pytest.mark.slow
+def test_online_without_a_key_goes_on_offline_and_asks_nothing(job, monkeypatch, capfd, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Wandb(mode="online").track(job) as loggers:
+        for logger in loggers:
+            logger.log_metrics({"loss": 0.5}, 1)
+    assert read_metrics(job.folder) == {"stage1": {"loss": {1: 0.5}}}
+    assert capfd.readouterr().err.count("warning: wandb does not work online (no API key: run wandb login") == 1
+    assert len(runs(job.folder)) == 1
+
+
+@pytest.mark.slow
+def test_a_folder_that_wandb_cannot_write_costs_no_figures(job, monkeypatch, capfd):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    (job.folder / "logs").mkdir(parents=True)
+    (job.folder / "logs" / "wandb").write_text("a file where a folder belongs")
+    with Wandb().track(job) as loggers:
+        for logger in loggers:
+            logger.log_metrics({"loss": 0.5}, 1)
+    assert read_metrics(job.folder) == {"stage1": {"loss": {1: 0.5}}}
+    assert capfd.readouterr().err.count("warning: wandb") == 1
 
 
 class Run:

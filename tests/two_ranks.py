@@ -1,15 +1,20 @@
 """Trainings on two gloo processes, for what holds across ranks."""
 
+import functools
 import os
 from pathlib import Path
 
+import pytest
 import torch
 from pytorch_lightning import Callback
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing.spawn import start_processes
 
 from pipelines import processes
 from pipelines.batches import StageData
 from pipelines.fit import StageTrainer, fit
 from pipelines.hardware import Hardware
+from pipelines.sharding import ShardedPriorTraining
 from tests.resuming import Examples, prior_training, tokenizer_training
 
 
@@ -29,6 +34,26 @@ class Signal(Callback):
             os.kill(os.getpid(), self.number)
 
 
+class Spoil(Callback):
+    """Spoils one rank's gradient in some steps; writes each rank's weights after every step."""
+
+    def __init__(self, rank, steps, folder):
+        self.rank, self.steps, self.folder = rank, steps, folder
+
+    def on_after_backward(self, trainer, pl_module):
+        if processes.rank() == self.rank and trainer.global_step + 1 in self.steps:
+            local(next(pl_module.parameters()).grad).view(-1)[0] = float("nan")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        weights = torch.cat([local(value.detach()).flatten() for value in pl_module.parameters()])
+        torch.save(weights, self.folder / f"weights-{trainer.global_step}-{processes.rank()}.pt")
+
+
+def local(tensor):
+    """A rank's own part of a tensor, all of it where it is not spread."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 class Shown(Callback):
     """Writes the draws of every batch that is begun."""
 
@@ -46,14 +71,30 @@ def draws_shown(folder):
     return {epoch: [draw for draw in draws if draw // 10 == epoch] for epoch in range(3)}
 
 
+def sharded_training():
+    """The prior's training with parameters spread over the ranks."""
+    module = prior_training()
+    return ShardedPriorTraining(module.model, module.label_dropout, module.unigram_entropy, module.optimization)
+
+
 def train_here(stage, folder, ranks, callbacks, options):
-    """One rank's part of a training; ``stage`` is ``stage1`` or ``stage2``."""
-    make = {"stage1": tokenizer_training, "stage2": prior_training}[stage]
-    best = ("validation/nats", "min") if stage == "stage2" else None
+    """One rank's part of a training; ``stage`` is ``stage1``, ``stage2``, or ``sharded`` for a sharded stage2."""
+    make = {"stage1": tokenizer_training, "stage2": prior_training, "sharded": sharded_training}[stage]
+    best = None if stage == "stage1" else ("validation/nats", "min")
     torch.set_num_threads(1)
     settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "average": 0.9, **options}
     data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
-    fit("test", make(), data, folder, StageTrainer(**settings), Hardware("cpu", ranks), [], callbacks, best=best)
+    hardware = Hardware("cpu", ranks, sharing="fsdp")
+    fit("test", make(), data, folder, StageTrainer(**settings), hardware, [], callbacks, best=best)
+
+
+@pytest.fixture(scope="module")
+def forked():
+    """Processes that begin as copies of this one: sooner than those that import everything anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        method = "spawn" if torch.cuda.is_available() else "fork"  # a copy could not use a GPU
+        patch.setattr(processes, "spawn", functools.partial(start_processes, start_method=method))
+        yield
 
 
 def train(stage, folder, ranks=2, callbacks=(), **options):

@@ -108,7 +108,7 @@ class VectorQuantizer(Quantizer):
             codebook = self._measured(self.codebook, dim=1)  # [K, D]
             codes = nearest(flat, codebook.detach())
             if self.training:
-                self._observe(flat, codes)
+                self._observe(flat, codes, finite(flat))
             codes = codes.view(z.shape[0], *z.shape[2:])
             nearby = F.embedding(codes, codebook).movedim(-1, 1)
             return Quantized(ESTIMATORS[self.gradient](z, nearby), codes, self._loss(z, nearby))
@@ -163,11 +163,11 @@ class VectorQuantizer(Quantizer):
             self.idle[len(points) :] = self.revive_after  # repeats of the codes before: never nearest
             self.started.fill_(True)
 
-    def _observe(self, flat: Tensor, codes: Tensor) -> None:
-        """Gather what one pass says of the codebook."""
+    def _observe(self, flat: Tensor, codes: Tensor, counted: Tensor) -> None:
+        """Gather what one pass says of the codebook: ``flat [N, D]`` of ``codes [N]``, where ``counted [N]``."""
         if self._seen is None:
             self._seen = torch.zeros_like(self.usage)
-        self._seen.index_add_(0, codes, flat.isfinite().all(1).to(flat.dtype))
+        self._seen.index_add_(0, codes, counted.to(flat.dtype))
         self._vectors.append(flat)
 
     def _revive(self) -> None:
@@ -211,11 +211,11 @@ class EMAVectorQuantizer(VectorQuantizer):
         super().discard()
         self._sums = None
 
-    def _observe(self, flat: Tensor, codes: Tensor) -> None:
-        super()._observe(flat, codes)
+    def _observe(self, flat: Tensor, codes: Tensor, counted: Tensor) -> None:
+        super()._observe(flat, codes, counted)
         if self._sums is None:
             self._sums = torch.zeros_like(self.codebook)
-        self._sums.index_add_(0, codes, flat.masked_fill(~flat.isfinite().all(1, keepdim=True), 0))
+        self._sums.index_add_(0, codes, flat.masked_fill(~counted[:, None], 0))
 
     def _learn(self, seen: Tensor, weight: Tensor) -> None:
         sums = self._sums if self._sums is not None else torch.zeros_like(self.codebook)
@@ -225,6 +225,11 @@ class EMAVectorQuantizer(VectorQuantizer):
         self.codebook += drift.mul_((weight / after)[:, None])
 
 
+def finite(vectors: Tensor) -> Tensor:
+    """Which rows of ``vectors [N, D]`` are finite, bool ``[N]``: those whose sum is, in one pass over them."""
+    return vectors.sum(1).isfinite()
+
+
 def finite_rows(vectors: Tensor) -> Tensor:
     """The rows of ``vectors [N, D]`` that are finite."""
-    return vectors[vectors.isfinite().all(1)]
+    return vectors[finite(vectors)]
