@@ -62,7 +62,16 @@ def smallest(words):
     tiny = [word for word in TINY if not word.startswith("experiment=")] + extra
     if any("pixelcnn" in word for word in words):  # which has channels, not width and heads
         tiny = [word for word in tiny if not word.startswith(("stage2.model.width", "stage2.model.heads"))]
+    if any(word.startswith("stage1/quantizer=") and "," not in word for word in words):  # with keys of its own
+        tiny = [word for word in tiny if not word.startswith("stage1.quantizer.")]
     return [word for word in tiny if word.split("=")[0] not in given]
+
+
+SMALL = {
+    "pipelines.evaluate": ["n=16", "network.steps=2", "network.width=4"],
+    "pipelines.collapse": ["training.max_steps=2", "training.validate_every=2", "autoencoder.layers=1"],
+}
+"""Of other commands that would take long."""
 
 
 def run(words, folder):
@@ -95,6 +104,8 @@ def test_pipeline_commands(command, run_here):
     if words[2] in TRAINING:
         place = 4 if words[3] == "-m" else 3  # overrides stand together
         words[place:place] = smallest(words)
+    words = [word for word in words if not word.startswith("n=")] if words[2] in SMALL else words
+    words += SMALL.get(words[2], [])
     if "logger=csv" not in words and "wandb_mode=online" in words:  # needs an account: with its network side off
         words[words.index("wandb_mode=online")] = "wandb_mode=offline"
     if needs_more_than_a_cpu(words):
@@ -108,7 +119,9 @@ def test_pipeline_commands(command, run_here):
 
 
 def needs_more_than_a_cpu(words):
-    gpu = "trainer=gpu" in words or ("trainer=ddp" in words and "trainer.accelerator=cpu" not in words)
+    gpu = not {"trainer=gpu", "trainer=fsdp"}.isdisjoint(words) or (
+        "trainer=ddp" in words and "trainer.accelerator=cpu" not in words
+    )
     return gpu or ("experiment=cifar10" in words and not any(word.startswith("data.files") for word in words))
 
 
