@@ -148,7 +148,8 @@ def test_online_without_a_key_goes_on_offline_and_asks_nothing(job, monkeypatch,
         for logger in loggers:
             logger.log_metrics({"loss": 0.5}, 1)
     assert read_metrics(job.folder) == {"stage1": {"loss": {1: 0.5}}}
-    assert capfd.readouterr().err.count("warning: wandb does not work online (no API key: run wandb login") == 1
+    # Why is wandb's word: it may know a key from earlier in this process, and no server.
+    assert capfd.readouterr().err.count("warning: wandb does not work online (") == 1
     assert len(runs(job.folder)) == 1
 
 
