@@ -70,16 +70,12 @@ class Tracker(Protocol):
         ...
 
 
-class MetricsFile(Logger):
-    """``logs/metrics.csv`` of a run: one line per figure, only ever appended to.
+class StageLogger(Logger):
+    """What all loggers of a stage have in common."""
 
-    A stage that goes on after a kill writes some steps again; the later line counts (see :func:`read_metrics`).
-    """
-
-    def __init__(self, job: Job) -> None:
+    def __init__(self, stage: str) -> None:
         super().__init__()
-        self.path = job.folder / "logs" / "metrics.csv"
-        self.stage = job.stage
+        self.stage = stage
 
     @property
     def name(self) -> str:
@@ -94,6 +90,17 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the configuration lies beside the models."""
+
+
+class MetricsFile(StageLogger):
+    """``logs/metrics.csv`` of a run: one line per figure, only ever appended to.
+
+    A stage that goes on after a kill writes some steps again; the later line counts (see :func:`read_metrics`).
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.stage)
+        self.path = job.folder / "logs" / "metrics.csv"
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -135,30 +142,15 @@ def warn(message: str) -> None:
     print(f"warning: {message}; the figures are in logs/metrics.csv all the same", file=sys.stderr, flush=True)
 
 
-class Board(Logger):
+class Board(StageLogger):
     """A place beside the metrics file that takes figures, pictures and histograms, and may fail: work goes on.
 
     The first failure is said and ends the tracking there.
     """
 
     def __init__(self, stage: str) -> None:
-        super().__init__()
-        self.stage = stage
+        super().__init__(stage)
         self.failed = False
-
-    @property
-    def name(self) -> str:
-        """The stage."""
-        return self.stage
-
-    @property
-    def version(self) -> str:
-        """None but the run's folder."""
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the configuration is given at the start."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -5,42 +5,7 @@ from pytorch_lightning import Callback
 from pipelines.batches import StageData
 from pipelines.fit import StageTrainer, fit
 from pipelines.hardware import Hardware
-from pipelines.optimization import Optimization
-from stage1_vqvae.augmentation import Augmentation
-from stage1_vqvae.objectives import SquaredError
-from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
-from stage1_vqvae.training import TokenizerTraining
-from stage1_vqvae.vqvae import VQVAE
-from stage2_prior.training import PriorTraining
-from stage2_prior.transformer import Transformer
-
-
-class Examples(torch.utils.data.Dataset):
-    """Ten tiny images and their codes."""
-
-    def __len__(self):
-        return 10
-
-    def __getitems__(self, draws):
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (10, 16, 16, 1), dtype=torch.uint8, generator=generator)
-        codes = torch.randint(0, 6, (10, 4), generator=generator)
-        rows = torch.tensor(draws) % 10
-        return {"images": images[rows], "codes": codes[rows], "labels": rows % 2, "draws": torch.tensor(draws)}
-
-
-def tokenizer_training():
-    torch.manual_seed(0)
-    model = VQVAE((16, 16), 1, EMAVectorQuantizer(4, 6, revive_after=3.0), hidden=8, residual_hidden=4, factor=8)
-    return TokenizerTraining(model, SquaredError(), Augmentation(flip=True, shift=2), Optimization(1e-2), seed=1)
-
-
-def prior_training():
-    from stage1_vqvae.codes import CodeLayout
-
-    torch.manual_seed(0)
-    prior = Transformer(CodeLayout(((2, 2),), (6,)), 2, width=8, layers=1, heads=2, dropout=0.3)
-    return PriorTraining(prior, 0.5, 1.0, Optimization(1e-2, warmup_steps=2))
+from tests.resuming import Examples, prior_training, tokenizer_training
 
 
 class Stop(Callback):

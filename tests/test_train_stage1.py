@@ -7,7 +7,7 @@ from pipelines.batches import StageData
 from pipelines.fit import StageTrainer, fit
 from pipelines.hardware import Hardware
 from tests.distributed import on_two_ranks
-from tests.test_fit import Examples, prior_training, tokenizer_training
+from tests.resuming import Examples, prior_training, tokenizer_training
 
 
 def _train(rank, make, processes, folder):

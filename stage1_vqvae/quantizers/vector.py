@@ -6,7 +6,6 @@ from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
@@ -14,6 +13,7 @@ from stage1_vqvae.quantizers.estimators import ESTIMATORS, Estimator
 from stage1_vqvae.quantizers.kmeans import kmeans
 from stage1_vqvae.quantizers.ranks import pick_rows, sum_over_ranks
 from stage1_vqvae.quantizers.search import Metric, nearest, unit_length
+from stage1_vqvae.quantizers.shapes import checked, rows_of
 
 POINTS_PER_CODE = 32
 """Encoder outputs per code that the k-means start looks at, at most."""
@@ -98,11 +98,9 @@ class VectorQuantizer(Quantizer):
         Raises:
             ValueError: If z has not D channels.
         """
-        if z.ndim < 3 or z.shape[1] != self.dim:
-            raise ValueError(f"vectors [B, {self.dim}, *spatial] expected, got {list(z.shape)}")
         with torch.autocast(z.device.type, enabled=False):
-            z = self._measured(z.float(), dim=1)
-            flat = rearrange(z.detach(), "b d ... -> (b ...) d")  # [N, D]
+            z = self._measured(checked(z, self.dim), dim=1)
+            flat = rows_of(z.detach())  # [N, D]
             if self.training and not self.started:
                 self._start(flat)
             codebook = self._measured(self.codebook, dim=1)  # [K, D]
