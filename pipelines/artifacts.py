@@ -17,7 +17,7 @@ from torch import nn
 from pipelines.building import build
 from pipelines.secrets import redact
 from stage1_vqvae.codes import CodeLayout
-from stage1_vqvae.vqvae import VQVAE
+from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.files import replacing
 from stage2_prior.prior import Prior
 from stage2_prior.sampling import SamplingSettings
@@ -97,7 +97,7 @@ def fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def load_tokenizer(folder: str | Path, trust: Sequence[str] = ()) -> tuple[VQVAE, Saved]:
+def load_tokenizer(folder: str | Path, trust: Sequence[str] = ()) -> tuple[Tokenizer, Saved]:
     """The tokenizer of a folder, in eval mode, and what is known of it."""
     saved = Saved.open(folder, "tokenizer")
     model = build(saved.config["model"], f"{folder}/config.yaml", trust)

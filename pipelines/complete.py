@@ -114,7 +114,7 @@ def read_originals(generator: Generator, settings: Settings) -> Originals:
     pixels = pixel_mask(settings["keep"], settings["box"], (height, width))
     keep = code_mask(pixels, layout, tokenizer.margin)
     if not keep.any():
-        size = tokenizer.encoder.factor
+        size = tokenizer.cells[-1]
         raise ValueError(f"keep={settings['keep']} keeps no whole code, which is {size}×{size} pixels: keep more")
     preprocessing = Preprocessing(height, width, tokenizer.channels)
     images = np.stack([read_image(path, preprocessing) for path in image_paths(Path(settings["images"]))])

@@ -22,7 +22,7 @@ from stage1_vqvae.augmentation import normalize
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.images import ImageData
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality
-from stage1_vqvae.vqvae import VQVAE
+from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import NO_LABEL, Prior
 
 Figures = dict[str, float]
@@ -41,7 +41,7 @@ class Subject:
         seed: Of everything that is random.
     """
 
-    tokenizer: VQVAE
+    tokenizer: Tokenizer
     prior: Prior | None
     class_names: tuple[str, ...]
     images: ImageData

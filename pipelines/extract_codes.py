@@ -20,7 +20,7 @@ from pipelines.tracking import Job
 from pipelines.train_stage1 import image_settings, open_images
 from stage1_vqvae.augmentation import Augmentation, normalize
 from stage1_vqvae.images import ImageData
-from stage1_vqvae.vqvae import VQVAE
+from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.code_manifest import Manifest
 from stage2_prior.code_writer import CodeStoreWriter
 
@@ -62,7 +62,7 @@ def check_copies(settings: Settings) -> int:
 
 
 def _extract_split(
-    folder: Path, split: str, copies: int, tokenizer: VQVAE, saved: Saved, images: ImageData, settings: Settings
+    folder: Path, split: str, copies: int, tokenizer: Tokenizer, saved: Saved, images: ImageData, settings: Settings
 ) -> None:
     data: Any = getattr(images, split)
     manifest = Manifest(
@@ -101,7 +101,9 @@ def _extract_split(
 
 
 @torch.no_grad()
-def _encode(tokenizer: VQVAE, augmentation: Augmentation, batch: dict[str, Tensor], examples: int, seed: int) -> Tensor:
+def _encode(
+    tokenizer: Tokenizer, augmentation: Augmentation, batch: dict[str, Tensor], examples: int, seed: int
+) -> Tensor:
     """Codes ``[B, T]`` of a batch; the first copy of an image is the image itself, further ones are augmented."""
     device = next(tokenizer.parameters()).device
     pixels, draws = batch["images"].to(device), batch["draws"].to(device)

@@ -16,7 +16,7 @@ from pipelines.building import check
 from pipelines.masks import held_codes
 from pipelines.run_folder import RunFolder
 from stage1_vqvae.codes import CodeLayout
-from stage1_vqvae.vqvae import VQVAE
+from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.completion import complete_images
 from stage2_prior.passes import in_passes, pass_size
 from stage2_prior.prior import NO_LABEL, Prior
@@ -57,7 +57,7 @@ class Generator:
         fingerprint: Of the prior, which covers the tokenizer's.
     """
 
-    tokenizer: VQVAE
+    tokenizer: Tokenizer
     prior: Prior
     class_names: tuple[str, ...]
     settings: SamplingSettings
@@ -139,7 +139,7 @@ class Generator:
             else:
                 drawn = sample_larger_images(self.prior, part, seed, larger, start, chosen, progress)
             codes.append(drawn.cpu())
-            images.append(self._decode(drawn, start, larger))
+            images.append(self._decode(drawn, start, image_size))
         return Samples(torch.cat(images), torch.cat(codes), labels[first:])
 
     def whole_passes(self, images: int) -> int:
@@ -155,9 +155,9 @@ class Generator:
         """
         if image_size is None or image_size == self.tokenizer.image_size:
             return None
-        shape = self.tokenizer.grid_shape(image_size)
-        window_shape(self.prior, shape)
-        return shape
+        height, width = self.tokenizer.layout_of(image_size).grids[0]
+        window_shape(self.prior, (height, width))
+        return height, width
 
     def complete(
         self,
@@ -235,11 +235,9 @@ class Generator:
         return self._decode(codes.to(self.device))
 
     @torch.no_grad()
-    def _decode(self, codes: Tensor, first: int = 0, larger: tuple[int, int] | None = None) -> Tensor:
+    def _decode(self, codes: Tensor, first: int = 0, image_size: tuple[int, int] | None = None) -> Tensor:
         def decode_pass(part: Tensor) -> Tensor:
-            if larger is None:
-                return self.tokenizer.decode(part).cpu()
-            return self.tokenizer.decode_grid(part.unflatten(1, larger)).cpu()
+            return self.tokenizer.decode(part, image_size).cpu()
 
         return in_passes(decode_pass, first, DECODED, codes).add(1).div(2)
 

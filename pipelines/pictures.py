@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from pipelines.tracking import boards
 from stage1_vqvae.augmentation import normalize, to_uint8
 from stage1_vqvae.metrics import count_codes
-from stage1_vqvae.vqvae import VQVAE
+from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.files import replacing
 from stage2_prior.prior import Prior
 from stage2_prior.sampling import SamplingSettings, classes_in_turn, image_noise, sample
@@ -70,7 +70,7 @@ class ReconstructionPictures(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         model = pl_module.model
-        assert isinstance(model, VQVAE)
+        assert isinstance(model, Tokenizer)
         with torch.no_grad():
             inputs = self.images.to(pl_module.device)
             codes = model.encode(normalize(inputs))
@@ -88,7 +88,7 @@ class ReconstructionPictures(Callback):
 class SamplePictures(Callback):
     """After each validation, samples from the prior as it is now, always of the same noise and classes."""
 
-    def __init__(self, tokenizer: VQVAE, settings: SamplingSettings, folder: Path, count: int = 40) -> None:
+    def __init__(self, tokenizer: Tokenizer, settings: SamplingSettings, folder: Path, count: int = 40) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
         self.folder = folder

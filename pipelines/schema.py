@@ -78,7 +78,12 @@ def _keys_of_group(group: str) -> Iterator[str]:
         if entry.is_dir():
             yield entry.name
         elif entry.name.endswith(".yaml"):
-            yield from (key for key in yaml.safe_load(entry.read_text(encoding="utf-8")) if key != "defaults")
+            plain = yaml.safe_load(entry.read_text(encoding="utf-8"))
+            # What `quantizer@levels.top: ema` puts below `levels` may have any name.
+            groups = [name for each in plain.pop("defaults", []) if isinstance(each, Mapping) for name in each]
+            packages = [str(name).partition("@")[2] for name in groups]
+            yield from (package.partition(".")[0] for package in packages if package)
+            yield from plain
 
 
 def _select(settings: Mapping[str, Any], path: str) -> Any:

@@ -74,7 +74,8 @@ def open_images(settings: Settings) -> ImageData:
 
 def training_settings(settings: Settings) -> dict[str, Any]:
     """What a tokenizer depends on; where images are cached and on what is computed is not part of it."""
-    stage = {key: value for key, value in settings["stage1"].items() if key != "quantizer"}  # it stands in the model
+    quantizers = ("quantizer", "levels")  # they stand in the model
+    stage = {key: value for key, value in settings["stage1"].items() if key not in quantizers}
     return {
         "data": image_settings(settings),
         "stage1": stage,

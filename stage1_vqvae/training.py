@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from stage1_vqvae.augmentation import Augmentation, normalize
 from stage1_vqvae.metrics import CodeUse, count_codes, reconstruction_quality, use_of_codes
 from stage1_vqvae.objectives import Objective
-from stage1_vqvae.vqvae import VQVAE, Reconstruction
+from stage1_vqvae.tokenizer import Reconstruction, Tokenizer
 
 
 class TokenizerTraining(LightningModule):
-    """Trains encoder, codebook and decoder together (arXiv 1711.00937, equation 3).
+    """Trains encoder, codebooks and decoder together (arXiv 1711.00937, equation 3).
 
     Batches hold ``images`` uint8 ``[B, H, W, C]`` and ``draws`` int64 ``[B]``, which key the augmentation.
 
     Args:
-        model: The VQ-VAE.
+        model: The tokenizer.
         objective: The reconstruction term of the loss; a model with a likelihood has its own, nats per dimension.
         augmentation: Of training images, on the training device.
         optimization: Optimiser and schedule for a module and a number of steps, as Lightning takes them.
@@ -30,7 +30,7 @@ class TokenizerTraining(LightningModule):
 
     def __init__(
         self,
-        model: VQVAE,
+        model: Tokenizer,
         objective: Objective,
         augmentation: Augmentation,
         optimization: Callable[[nn.Module, int], Any],
@@ -66,15 +66,15 @@ class TokenizerTraining(LightningModule):
         return self.objective(passed.images, images)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step the optimiser, then the codebook; a step whose gradients were dropped happens to neither."""
+        """Step the optimiser, then the codebooks; a step whose gradients were dropped happens to neither."""
         happened: list[bool] = []  # a gradient scaler may pass the optimiser's step over
         handle = self.trainer.optimizers[0].register_step_post_hook(lambda *_: happened.append(True))
         super().optimizer_step(*args, **kwargs)
         handle.remove()
         if happened and any(parameter.grad is not None for parameter in self.model.parameters()):
-            self.model.quantizer.step()
+            self.model.step()
         else:
-            self.model.quantizer.discard()
+            self.model.discard()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Gather the figures of one batch of held-out images."""

@@ -125,12 +125,13 @@ def test_larger_grids_are_decoded(margin):
     quantizer = EMAVectorQuantizer(dim=4, codebook_size=5)
     size = (16 - 2 * margin, 12 - 2 * margin)
     model = VQVAE(size, 1, quantizer, hidden=8, residual_hidden=4, residual_layers=1, margin=margin).eval()
-    codes = torch.randint(5, (2, 4, 3))
-    assert torch.equal(model.decode_grid(codes), model.decode(codes.flatten(1)))
-    assert model.grid_shape((32 - 2 * margin, 40 - 2 * margin)) == (8, 10)
-    assert model.decode_grid(torch.randint(5, (2, 8, 10))).shape == (2, 1, 32 - 2 * margin, 40 - 2 * margin)
+    codes = torch.randint(5, (2, 12))
+    assert torch.equal(model.decode(codes, size), model.decode(codes))
+    larger = (32 - 2 * margin, 40 - 2 * margin)
+    assert model.layout_of(larger).grids == ((8, 10),)
+    assert model.decode(torch.randint(5, (2, 80)), larger).shape == (2, 1, *larger)
     with pytest.raises(ValueError, match="not divisible by factor 4"):
-        model.grid_shape((33, 40))
+        model.layout_of((33, 40))
 
 
 def test_larger_images_of_a_run(tiny_run):

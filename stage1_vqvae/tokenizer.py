@@ -1,0 +1,182 @@
+"""What every tokenizer is: images to codes and back, at one level or several. Inference only: no losses here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.likelihoods import Likelihood
+from stage1_vqvae.quantizers.base import Quantized, Quantizer
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a pass through encoder, quantizers and decoder gives.
+
+    Attributes:
+        images: ``[B, C, H, W]``, in [-1, 1] up to the decoder's error.
+        codes: int64 ``[B, T]``.
+        loss: The quantizers' losses added up, a scalar.
+        outputs: What the decoder gave: the images themselves, or the parameters of their likelihood.
+    """
+
+    images: Tensor
+    codes: Tensor
+    loss: Tensor
+    outputs: Tensor
+
+
+class Tokenizer(nn.Module, ABC):
+    """Images of one size to codes ``[B, T]`` and back, through levels of vectors from coarse to fine.
+
+    A subclass has one quantizer a level, finds their vectors in :meth:`quantize` and draws from them in :meth:`draw`.
+
+    Args:
+        image_size: ``(H, W)`` in pixels.
+        channels: C, channels of an image, 1 to 4.
+        quantizers: Of the levels, coarse to fine.
+        cells: Pixels along each side that a vector of each level stands for; the first is a multiple of the others.
+        margin: Pixels by which every border is extended before encoding (repeating it outwards) and that are cropped
+            after decoding, so that sizes which no grid divides have one: 28×28 digits with a margin of 2 one of 4×4.
+        likelihood: What the decoder's outputs mean; None: they are the images.
+
+    Raises:
+        ValueError: If the cells do not divide the image size, or there are not 1 to 4 channels.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        channels: int,
+        quantizers: Iterable[Quantizer],
+        cells: Sequence[int],
+        margin: int = 0,
+        likelihood: Likelihood | None = None,
+    ) -> None:
+        super().__init__()
+        if not 1 <= channels <= 4:
+            raise ValueError(f"images have 1 to 4 channels, got {channels}")
+        self.image_size: tuple[int, int] = (image_size[0], image_size[1])
+        self.channels = channels
+        self.cells = tuple(cells)
+        self.margin = margin
+        self.likelihood = likelihood
+        self.sizes = tuple(quantizer.codebook_sizes for quantizer in quantizers)
+        self.layout = self.layout_of(image_size)
+
+    @property
+    @abstractmethod
+    def levels(self) -> list[Quantizer]:
+        """The quantizers, coarse to fine."""
+
+    @abstractmethod
+    def quantize(self, images: Tensor) -> list[Quantized]:
+        """Vectors and codes of each level, coarse to fine, of ``images [B, C, H, W]``, their margin included."""
+
+    @abstractmethod
+    def draw(self, vectors: Sequence[Tensor]) -> Tensor:
+        """The decoder's outputs ``[B, outputs, H, W]``, margin included, of each level's ``[B, D, h, w]``."""
+
+    def forward(self, images: Tensor) -> Reconstruction:
+        """Encode, quantize and decode ``images [B, C, H, W]`` in [-1, 1].
+
+        Raises:
+            ValueError: If images are not of the model's size and channels.
+        """
+        found = self.quantize(self._framed(images))
+        outputs = self._drawn([level.vectors for level in found])
+        loss = torch.stack([level.loss for level in found]).sum()
+        return Reconstruction(self._images(outputs), self._join([level.codes for level in found]), loss, outputs)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes ``[B, T]`` of ``images [B, C, H, W]`` in [-1, 1]."""
+        return self._join([level.codes for level in self.quantize(self._framed(images))])
+
+    def decode(self, codes: Tensor, image_size: tuple[int, int] | None = None) -> Tensor:
+        """Images ``[B, C, H, W]`` in [-1, 1] of ``codes [B, T]``.
+
+        Args:
+            codes: Laid out as :meth:`layout_of` the size says.
+            image_size: ``(H, W)``, any that has a layout, as far as the networks are convolutional, and they are;
+                None for the model's own.
+        """
+        return self._images(self._decoded(codes, image_size or self.image_size)).clamp(-1, 1)
+
+    def nats(self, images: Tensor, codes: Tensor) -> Tensor:
+        """Negative log-likelihood ``-log p(images | codes)`` of each image in nats: ``[B]``.
+
+        Args:
+            images: ``[B, C, H, W]`` in [-1, 1].
+            codes: ``[B, T]``.
+
+        Raises:
+            ValueError: If the model has no likelihood.
+        """
+        if self.likelihood is None:
+            raise ValueError("this tokenizer has no likelihood: train it with stage1/likelihood=discretized_logistic")
+        return self.likelihood.nats(self._decoded(codes, self.image_size), images)
+
+    def layout_of(self, image_size: tuple[int, int]) -> CodeLayout:
+        """How codes of images of ``(H, W)`` pixels, which need not be the model's own size, are laid out.
+
+        Raises:
+            ValueError: If the coarsest level's cells do not divide it.
+        """
+        height, width = (size + 2 * self.margin for size in image_size)
+        coarsest = self.cells[0]
+        if height % coarsest or width % coarsest:
+            near = [max(coarsest, round(size / coarsest) * coarsest) for size in (height, width)]
+            including = " (margin included)" if self.margin else ""
+            raise ValueError(
+                f"image_size {height}×{width}{including} is not divisible by factor {coarsest}: "
+                f"{near[0]}×{near[1]} would work"
+            )
+        grids = [((height // cell, width // cell),) * len(n) for cell, n in zip(self.cells, self.sizes, strict=True)]
+        return CodeLayout(sum(grids, ()), sum(self.sizes, ()))
+
+    def step(self) -> None:
+        """Step every codebook, once per optimiser step; see :meth:`~stage1_vqvae.quantizers.base.Quantizer.step`."""
+        for quantizer in self.levels:
+            quantizer.step()
+
+    def discard(self) -> None:
+        """Make every codebook forget the passes since the last step, which was skipped."""
+        for quantizer in self.levels:
+            quantizer.discard()
+
+    def _framed(self, images: Tensor) -> Tensor:
+        expected = (self.channels, *self.image_size)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise ValueError(f"images [B, {', '.join(map(str, expected))}] expected, got {list(images.shape)}")
+        return F.pad(images, (self.margin,) * 4, mode="replicate") if self.margin else images
+
+    def _drawn(self, vectors: Sequence[Tensor]) -> Tensor:
+        # Quantizers and lookups differ in memory format, by which convolutions choose their kernels and the last bits.
+        outputs = self.draw([each.contiguous() for each in vectors])
+        height, width = outputs.shape[-2:]
+        return outputs[..., self.margin : height - self.margin, self.margin : width - self.margin].contiguous()
+
+    def _decoded(self, codes: Tensor, image_size: tuple[int, int]) -> Tensor:
+        levels = zip(self.levels, self._split(codes, self.layout_of(image_size)), strict=True)
+        return self._drawn([quantizer.lookup(part) for quantizer, part in levels])
+
+    def _images(self, outputs: Tensor) -> Tensor:
+        return self.likelihood.images(outputs) if self.likelihood else outputs
+
+    def _join(self, codes: Sequence[Tensor]) -> Tensor:
+        """Codes ``[B, h, w]`` or ``[B, h, w, depth]`` of each level, one grid after another: ``[B, T]``."""
+        deep = [level.flatten(3) if level.ndim > 3 else level[..., None] for level in codes]
+        return torch.cat([rearrange(level, "b h w depth -> b (depth h w)") for level in deep], dim=1)
+
+    def _split(self, codes: Tensor, layout: CodeLayout) -> list[Tensor]:
+        """The inverse of :meth:`_join`."""
+        grids = iter(layout.split(codes))
+        parts = [torch.stack([next(grids) for _ in sizes], dim=-1) for sizes in self.sizes]  # [B, h, w, depth] each
+        return [part if part.shape[-1] > 1 else part.squeeze(-1) for part in parts]

@@ -1,0 +1,115 @@
+"""VQ-VAE-2 (arXiv 1906.00446): images to several grids of codes, coarse to fine, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stage1_vqvae.likelihoods import Likelihood
+from stage1_vqvae.networks import Decoder, Encoder
+from stage1_vqvae.quantizers.base import Quantized, Quantizer
+from stage1_vqvae.tokenizer import Tokenizer
+
+
+class VQVAE2(Tokenizer):
+    """A hierarchy of codes (figure 2a and algorithm 1 of arXiv 1906.00446), of any number of levels.
+
+    Features go up, each level's from those of the next finer one. Codes come down: the coarsest level's from its
+    features alone, every other level's from its features and the decoded vectors of the levels above it, so that a
+    level holds what those above it left out. The image is drawn from the vectors of all levels, upsampled to the
+    finest grid. With two levels that is the paper's model.
+
+    Args:
+        image_size: ``(H, W)`` in pixels.
+        channels: C, channels of an image, 1 to 4.
+        quantizers: One a level, coarse to fine, each of any family and size.
+        hidden: Width of encoders and decoders.
+        residual_hidden: Width inside their residual blocks.
+        residual_layers: Number of residual blocks of each.
+        factors: Downsampling factor of each level, coarse to fine, from the next finer level, the last from the image;
+            powers of two. ``(2, 4)`` on 256×256 pixels gives grids of 32×32 and 64×64.
+        margin, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+
+    Raises:
+        ValueError: If there is not one factor a quantizer, a factor is no power of two, all together do not divide the
+            image size, or there are not 1 to 4 channels.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        channels: int,
+        quantizers: Sequence[Quantizer],
+        hidden: int = 128,
+        residual_hidden: int = 64,
+        residual_layers: int = 2,
+        factors: Sequence[int] = (2, 4),
+        margin: int = 0,
+        likelihood: Likelihood | None = None,
+    ) -> None:
+        if not quantizers or len(quantizers) != len(factors):
+            raise ValueError(
+                f"one factor for each level's quantizer expected, got {len(quantizers)} and factors {list(factors)}"
+            )
+        cells = [math.prod(factors[level:]) for level in range(len(factors))]
+        super().__init__(image_size, channels, quantizers, cells, margin, likelihood)
+        shape = (hidden, residual_hidden, residual_layers)
+        inputs = [*[hidden] * (len(factors) - 1), channels]
+        dims = [quantizer.dim for quantizer in quantizers]
+        above = [0, *[hidden] * (len(dims) - 1)]  # channels of what the levels above decode to
+        self.encoders = nn.ModuleList(
+            Encoder(each, hidden, *shape, factor) for each, factor in zip(inputs, factors, strict=True)
+        )
+        self.projections = nn.ModuleList(
+            nn.Conv2d(hidden + more, dim, 1) for dim, more in zip(dims, above, strict=True)
+        )
+        self.quantizers = nn.ModuleList(quantizers)
+        self.contexts = nn.ModuleList(
+            Decoder(hidden, dim + more, *shape, factor)
+            for dim, more, factor in zip(dims[:-1], above[:-1], factors[:-1], strict=True)
+        )
+        scales = [cell // cells[-1] for cell in cells]
+        self.upsamplings = nn.ModuleList(map(upsampling, dims, scales))
+        outputs = likelihood.outputs(channels) if likelihood else channels
+        self.decoder = Decoder(outputs, sum(dims), *shape, factors[-1])
+
+    @property
+    def levels(self) -> list[Quantizer]:
+        """The quantizers, coarse to fine."""
+        return [quantizer for quantizer in self.quantizers if isinstance(quantizer, Quantizer)]
+
+    def quantize(self, images: Tensor) -> list[Quantized]:
+        """Vectors and codes of each level, coarse to fine, of ``images [B, C, H, W]``, their margin included."""
+        features = [images.to(self._dtype)]
+        for encoder in reversed(self.encoders):
+            features.append(encoder(features[-1]))
+        decoded: list[Tensor] = []  # what the levels above say at this level's resolution, [B, hidden, h, w]
+        found = []
+        for level, quantizer in enumerate(self.levels):
+            z = self.projections[level](torch.cat([features.pop(), *decoded], dim=1))
+            found.append(quantizer(z))
+            if level < len(self.contexts):
+                vectors = found[-1].vectors.to(self._dtype)
+                decoded = [self.contexts[level](torch.cat([vectors, *decoded], dim=1))]
+        return found
+
+    def draw(self, vectors: Sequence[Tensor]) -> Tensor:
+        """The decoder's outputs ``[B, outputs, H, W]``, margin included, of each level's ``[B, D, h, w]``."""
+        pairs = zip(self.upsamplings, vectors, strict=True)
+        return self.decoder(torch.cat([upsample(each.to(self._dtype)) for upsample, each in pairs], dim=1))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of encoders and decoders; quantizers keep to float32."""
+        return next(self.encoders.parameters()).dtype
+
+
+def upsampling(channels: int, factor: int) -> nn.Sequential:
+    """Transposed 4×4 convolutions, ``[B, C, h, w]`` to ``[B, C, factor * h, factor * w]``; nothing for factor 1."""
+    layers: list[nn.Module] = []
+    for _ in range(factor.bit_length() - 1):
+        layers += [nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
