@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn_attention import CausalAttention
 from stage2_prior.pixelcnn_cache import CachedPixelCNN
+from stage2_prior.pixelcnn_condition import Condition
 from stage2_prior.prior import Prior
 
 
 class PixelCNN(Prior):
     """One :class:`GatedStack` per grid, each conditioned on the class and, as in VQ-VAE-2, on all coarser grids.
+
+    What shapes a stack is one value for all grids or a list with one for each, coarse to fine.
 
     Args:
         layout: How the codes are laid out; grids of one axis are taken as a single row.
@@ -28,14 +31,14 @@ class PixelCNN(Prior):
             r = ``layers * (kernel // 2)``, a place sees r + 1 rows above, r columns to either side in them,
             and r + 1 places to its left.
         dropout: On what each gated layer adds to the horizontal stack.
-        coarse_blocks: Residual blocks that coarser grids go through.
+        coarse_blocks: Residual blocks that coarser grids go through, at each of their resolutions.
         attention_every: Self-attention after every so many layers, with which a place sees all codes of its grid
             before it; None for no attention.
         heads: Attention heads.
 
     Raises:
-        ValueError: If the kernel is even or less than 3, a grid has three axes, or the attention does not fit
-            the layers and channels.
+        ValueError: If the kernel is even or less than 3, a grid has three axes, a list has not one value for
+            each grid, or the attention does not fit the layers and channels.
     """
 
     def __init__(
@@ -43,33 +46,29 @@ class PixelCNN(Prior):
         layout: CodeLayout,
         num_classes: int = 0,
         *,
-        channels: int = 64,
-        layers: int = 15,
-        kernel: int = 3,
-        dropout: float = 0.1,
-        coarse_blocks: int = 2,
-        attention_every: int | None = None,
-        heads: int = 4,
+        channels: int | Sequence[int] = 64,
+        layers: int | Sequence[int] = 15,
+        kernel: int | Sequence[int] = 3,
+        dropout: float | Sequence[float] = 0.1,
+        coarse_blocks: int | Sequence[int] = 2,
+        attention_every: int | Sequence[int | None] | None = None,
+        heads: int | Sequence[int] = 4,
     ) -> None:
         super().__init__(layout, num_classes)
-        if kernel < 3 or kernel % 2 == 0:
-            raise ValueError(f"kernel is odd and at least 3, got {kernel}")
-        if attention_every is not None and not 1 <= attention_every <= layers:
-            raise ValueError(f"attention_every is from 1 to layers = {layers}, or null, got {attention_every}")
-        if attention_every is not None and channels % heads:
-            raise ValueError(f"heads divide the channels, got {heads} heads and {channels} channels")
-        for grid in layout.grids:
-            if len(grid) > 2:
-                raise ValueError(f"a PixelCNN takes grids of one or two axes, got {grid}: use a transformer")
-        self.stacks = nn.ModuleList()
-        for level, grid in enumerate(layout.grids):
-            *_, height, width = (1, *grid)
-            *coarser, own = layout.codebook_sizes[: level + 1]
-            condition = Condition((height, width), channels, num_classes, coarser, coarse_blocks)
-            stack = GatedStack((height, width), own, condition, channels, layers, kernel, dropout)
-            if attention_every is not None:
-                stack.add_attention(attention_every, heads, dropout)
-            self.stacks.append(stack)
+        shaped = {
+            "channels": channels,
+            "layers": layers,
+            "kernel": kernel,
+            "dropout": dropout,
+            "coarse_blocks": coarse_blocks,
+            "attention_every": attention_every,
+            "heads": heads,
+        }
+        each = {name: per_grid(name, value, len(layout.grids)) for name, value in shaped.items()}
+        self.stacks = nn.ModuleList(
+            grid_stack(layout, level, num_classes, **{name: values[level] for name, values in each.items()})
+            for level in range(len(layout.grids))
+        )
 
     @property
     def grid_stacks(self) -> list[GatedStack]:
@@ -95,6 +94,60 @@ class PixelCNN(Prior):
     def incremental(self, labels: Tensor) -> CachedPixelCNN:
         """The prior at the start of drawing codes for ``labels [B]``; an image costs about one forward pass."""
         return CachedPixelCNN(self, labels)
+
+
+def per_grid(name: str, value: Any, grids: int) -> Sequence[Any]:
+    """One value for each grid, coarse to fine, of a list or of one value for all.
+
+    Raises:
+        ValueError: If a list has not one for each.
+    """
+    if not isinstance(value, Sequence):
+        return [value] * grids
+    if len(value) != grids:
+        raise ValueError(f"{name}: one value, or one for each of {grids} grids, coarse to fine, got {list(value)}")
+    return value
+
+
+def grid_stack(
+    layout: CodeLayout,
+    level: int,
+    num_classes: int,
+    *,
+    channels: int,
+    layers: int,
+    kernel: int,
+    dropout: float,
+    coarse_blocks: int,
+    attention_every: int | None,
+    heads: int,
+) -> GatedStack:
+    """The stack of one of a layout's grids; the arguments are one grid's of :class:`PixelCNN`."""
+    if kernel < 3 or kernel % 2 == 0:
+        raise ValueError(f"kernel is odd and at least 3, got {kernel}")
+    if attention_every is not None and not 1 <= attention_every <= layers:
+        raise ValueError(f"attention_every is from 1 to layers = {layers}, or null, got {attention_every}")
+    if attention_every is not None and channels % heads:
+        raise ValueError(f"heads divide the channels, got {heads} heads and {channels} channels")
+    shapes = [plane(grid) for grid in layout.grids[: level + 1]]
+    *coarser, own = layout.codebook_sizes[: level + 1]
+    condition = Condition(shapes, channels, num_classes, coarser, coarse_blocks)
+    stack = GatedStack(shapes[-1], own, condition, channels, layers, kernel, dropout)
+    if attention_every is not None:
+        stack.add_attention(attention_every, heads, dropout)
+    return stack
+
+
+def plane(grid: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a grid of one or two axes; one axis is a row.
+
+    Raises:
+        ValueError: If it has three.
+    """
+    if len(grid) > 2:
+        raise ValueError(f"a PixelCNN takes grids of one or two axes, got {grid}: use a transformer")
+    *_, height, width = (1, *grid)
+    return height, width
 
 
 class Streams(NamedTuple):
@@ -226,55 +279,3 @@ class CroppedConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x [B, C, H, W]``, keeping height and width."""
         return super().forward(F.pad(x, self.margins))
-
-
-class Condition(nn.Module):
-    """What a grid's layers are conditioned on: the class, and the coarser grids at the grid's resolution.
-
-    Args:
-        shape: Height and width of the grid.
-        channels: Channels of the condition.
-        num_classes: Number of classes; the embedding has one more row, "any class".
-        coarser: Codebook sizes of the coarser grids.
-        blocks: Residual blocks over the coarser grids.
-    """
-
-    def __init__(
-        self, shape: tuple[int, int], channels: int, num_classes: int, coarser: Sequence[int], blocks: int
-    ) -> None:
-        super().__init__()
-        self.shape = shape
-        self.label = nn.Embedding(num_classes + 1, channels)
-        self.codes = nn.ModuleList(nn.Embedding(size, channels) for size in coarser)
-        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks if coarser else 0)))
-
-    def forward(self, labels: Tensor, coarser: Sequence[Tensor]) -> Tensor:
-        """Condition ``[B, C, H, W]`` of class indices ``[B]`` and coarser codes ``[B, h, w]`` each.
-
-        The height and width are those of the grid, or 1 if nothing is coarser.
-        """
-        label = self.label(labels)[:, :, None, None]
-        if not coarser:
-            return label
-        seen = [
-            F.interpolate(embed(codes).movedim(3, 1), self.shape, mode="nearest")
-            for embed, codes in zip(self.codes, coarser, strict=True)
-        ]
-        return label + self.blocks(torch.stack(seen).sum(0))
-
-
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions around which the input is added; it sees to all sides."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform ``x [B, C, H, W]``."""
-        return x + self.branch(x)
