@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,16 +76,21 @@ class Measures(nn.Module):
         self.use = CodeUse(layout)
         self.distance = frechet_distance(dim)
         self.errors = nn.ModuleDict({name: MeanSquaredError() for name in ("shuffled", "common")})
-        names = ("prior", "right", "shuffled", "common")
-        self.nats = nn.ModuleDict({name: MeanMetric() for name in names})  # of an image, summed over codes or pixels
+        names = ("right", "shuffled", "common")
+        self.nats = nn.ModuleDict({name: MeanMetric() for name in names})  # of an image's pixels
+        self.prior_nats = nn.ModuleList(MeanMetric() for _ in layout.grids)  # of a code of each grid
 
     def error(self, name: str) -> Any:
         """Squared error with other codes than an image's own."""
         return self.errors[name]
 
     def mean_nats(self, name: str) -> Any:
-        """Nats of an image: of its codes under the prior, or of its pixels given some codes."""
+        """Nats of an image's pixels given some codes."""
         return self.nats[name]
+
+    def grid_nats(self) -> list[float]:
+        """Nats of a code of each grid under the prior."""
+        return [value_of(mean) for mean in self.prior_nats if isinstance(mean, MeanMetric)]
 
 
 @torch.no_grad()
@@ -109,7 +114,9 @@ def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Figures
         for name, wrong in swapped.items():
             measures.error(name).update(tokenizer.decode(wrong), images)
         if subject.prior is not None:
-            measures.mean_nats("prior").update(subject.prior.nats(codes, subject.labels(labels)).sum(1))
+            nats = subject.prior.nats(codes, subject.labels(labels))
+            for mean, of_grid in zip(measures.prior_nats, tokenizer.layout.split(nats), strict=True):
+                mean.update(of_grid)  # type: ignore[operator]
         if tokenizer.likelihood is not None:
             for name, given in {"right": codes, **swapped}.items():
                 measures.mean_nats(name).update(tokenizer.nats(images, given))
@@ -129,21 +136,21 @@ def figures_of(subject: Subject, measures: Measures, suffix: str) -> dict[str, F
         latents |= {
             f"nats_{name}_codes": value_of(measures.mean_nats(name)) for name in ("right", "shuffled", "common")
         }
-    prior_nats = value_of(measures.mean_nats("prior")) if subject.prior is not None else None
+    grid_nats = measures.grid_nats() if subject.prior is not None else None
     return {
         "reconstruction": {**quality, distance: value_of(measures.distance)},
         "codes": {name: float(value) for name, value in measures.use.compute().items()},
         "latents": latents,
-        "likelihood": likelihood_figures(subject, prior_nats, latents.get("nats_right_codes")),
+        "likelihood": likelihood_figures(subject, grid_nats, latents.get("nats_right_codes")),
     }
 
 
-def likelihood_figures(subject: Subject, prior_nats: float | None, pixel_nats: float | None) -> Figures:
+def likelihood_figures(subject: Subject, grid_nats: Sequence[float] | None, pixel_nats: float | None) -> Figures:
     """Rates and bits per dimension.
 
     Args:
         subject: What is measured.
-        prior_nats: Mean of ``-log p(codes | class)``.
+        grid_nats: Mean of ``-log p(code | codes before it, class)`` for each grid; None without a prior.
         pixel_nats: Mean of ``-log p(image | codes)``; None for a tokenizer without a likelihood.
     """
     layout = subject.tokenizer.layout
@@ -151,11 +158,14 @@ def likelihood_figures(subject: Subject, prior_nats: float | None, pixel_nats: f
     dims = subject.tokenizer.channels * math.prod(subject.tokenizer.image_size)
     figures = {"uniform_bits_per_image": uniform_nats / math.log(2)}
     rates = {"uniform": uniform_nats}
-    if prior_nats is not None:
+    if grid_nats is not None:
+        prior_nats = sum(nats * length for nats, length in zip(grid_nats, layout.lengths, strict=True))
         figures |= {
             "nats_per_code": prior_nats / layout.length,
             "bits_per_code": prior_nats / layout.length / math.log(2),
         }
+        if len(grid_nats) > 1:
+            figures |= {f"nats_per_code_{grid}": nats for grid, nats in enumerate(grid_nats)}
         figures["prior_bits_per_image"] = prior_nats / math.log(2)
         # The class that the prior is told, drawn evenly, has to be told to the receiver too.
         rates["prior"] = prior_nats + math.log(max(len(subject.class_names), 1))

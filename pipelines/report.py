@@ -89,7 +89,8 @@ def key_figures(run: Run) -> Iterator[tuple[str, str, str]]:
             yield title, " · ".join(values), remark
     if "nats" in second:
         remark = f"log K is {figure(second['uniform_nats'])}, frequencies alone {figure(second['unigram_nats'])}"
-        yield "Nats per code", figure(second["nats"]), remark
+        grids = [figure(value) for name, value in second.items() if re.fullmatch(r"nats_\d+", name)]
+        yield "Nats per code", figure(second["nats"]), f"{' · '.join(grids)} by grid, {remark}" if grids else remark
     counts = {part: weights(getattr(run.folder, part)) for part in ("tokenizer", "prior")}
     if any(counts.values()):
         remark = ", ".join(f"{part} {shortened(count)}" for part, count in counts.items() if count)
@@ -151,7 +152,10 @@ def prior(run: Run) -> str:
     pictures = list(run.pictures("stage2").items())
     chosen = {index: pictures[index] for index in (0, len(pictures) // 2, len(pictures) - 1)} if pictures else {}
     shown = "".join(html.picture(path, "samples", f"Samples after {step:,} steps") for step, path in chosen.values())
-    return html.section("Prior", prior_curves(run.metrics.get("stage2", {})), html.box(shown, layout="three"))
+    # Grids whose parts were trained apart have curves of their own.
+    trained = {stage: metrics for stage, metrics in sorted(run.metrics.items()) if stage.startswith("stage2")}
+    curves = [prior_curves(metrics, stage.removeprefix("stage2").lstrip(".")) for stage, metrics in trained.items()]
+    return html.section("Prior", *curves, html.box(shown, layout="three"))
 
 
 def figures(run: Run) -> str:

@@ -47,8 +47,13 @@ def tokenizer_curves(metrics: Mapping[str, Points], codes: CodeStore | None) -> 
     return panels(charts)
 
 
-def prior_curves(metrics: Mapping[str, Points]) -> str:
-    """Chart of stage two, from values by metric and step."""
+def prior_curves(metrics: Mapping[str, Points], grid: str = "") -> str:
+    """Charts of stage two.
+
+    Args:
+        metrics: Values by metric and step.
+        grid: Number of the grid whose part was trained; empty for the whole prior.
+    """
     training, held_out = finite(metrics.get("train/nats", {})), trained(metrics.get("validation/nats", {}))
     curves = []
     if training:
@@ -63,7 +68,10 @@ def prior_curves(metrics: Mapping[str, Points]) -> str:
         logged = finite(metrics.get(f"validation/{metric}", {}))
         levels += [Level(name, logged[max(logged)], tone)] if logged else []
     values = [value for curve in curves for value in curve.points.values()] + [level.value for level in levels]
-    return panels([line_chart("Nats per code", curves, value_axis(values), levels)])
+    title = f"Nats per code of grid {grid}" if grid else "Nats per code"
+    charts = [line_chart(title, curves, value_axis(values), levels)]
+    charts += validation_chart(metrics, r"nats_\d+", "Nats per code by grid, held out", value_axis)
+    return panels(charts)
 
 
 def validation_chart(
@@ -73,7 +81,15 @@ def validation_chart(
     axis: Callable[[Iterable[float]], Axis],
     text: Callable[[float], str] = figure,
 ) -> list[str]:
-    """The chart of a metric over the held-out split, a curve for each grid; none where it was not logged."""
+    """The chart of a metric over the held-out split, a curve for each grid; none where it was not logged.
+
+    Args:
+        metrics: Values by metric and step.
+        name: Of the metric, a regular expression.
+        title: Of the chart.
+        axis: Its vertical axis, from the values.
+        text: How a value is written.
+    """
     found = {key: trained(points) for key, points in metrics.items() if re.fullmatch(rf"validation/{name}(_\d+)?", key)}
     curves = []
     for number, (key, points) in enumerate(found.items()):

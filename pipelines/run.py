@@ -12,13 +12,14 @@ from pipelines.callbacks import callbacks
 from pipelines.command import Settings, command, console
 from pipelines.extract_codes import check_copies, extract_codes
 from pipelines.generator import Generator
+from pipelines.levels import missing_levels
 from pipelines.lineage import prior_artifact, samples_artifact, tokenizer_artifact
 from pipelines.record import write_record
 from pipelines.report import write_report
 from pipelines.run_folder import RunFolder
 from pipelines.sample import write_samples
 from pipelines.sharding import refuse_unsharded
-from pipelines.sharing import share
+from pipelines.sharing import exchange_levels, share
 from pipelines.tracking import Csv, Job, boards
 from pipelines.train_stage1 import train_stage1
 from pipelines.train_stage2 import train_stage2
@@ -33,6 +34,12 @@ def run(settings: Settings) -> None:
     train_stage1(settings)
     extract_codes(settings)
     train_stage2(settings)
+    exchange_levels(settings)
+    if left := missing_levels(folder):
+        console.print(
+            f"\nstill to train before samples can be drawn: {', '.join(f'stage2.level={grid}' for grid in left)}"
+        )
+        return
     generator = Generator.load(folder.path, build(settings["trainer"], "trainer").device, settings["trust"])
     sample(generator, folder, settings)
     if processes.rank() == 0:
@@ -71,7 +78,10 @@ def check(settings: Settings) -> None:
     layout = build(settings["stage1"]["model"], "stage1.model", trust).layout
     prior = build(settings["stage2"]["model"], "stage2.model", trust, layout=layout, num_classes=0)
     optimization = build(settings["stage2"]["optimization"], "stage2.optimization", trust)
-    PriorTraining(prior, settings["stage2"]["label_dropout"], 0.0, optimization)
+    level = settings["stage2"].get("level")
+    PriorTraining(
+        prior if level is None else prior.level(level), settings["stage2"]["label_dropout"], 0.0, optimization
+    )
     build(settings["logger"], "logger", trust)
     build({"_target_": "stage2_prior.sampling.SamplingSettings", **settings["sampling"]}, "sampling")
     check_copies(settings)

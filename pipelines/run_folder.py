@@ -22,6 +22,10 @@ class RunFolder:
         """The trained prior."""
         return self.path / "prior"
 
+    def level(self, grid: int) -> Path:
+        """The part of the prior for one grid, where it is trained apart from the others."""
+        return self.prior / "levels" / str(grid)
+
     @property
     def samples(self) -> Path:
         """What the recipe sampled."""

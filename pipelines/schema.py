@@ -26,6 +26,7 @@ KEYS: dict[str, Any] = {
     "stage1.batch_size": int,
     "stage2.batch_size": int,
     "stage2.label_dropout": float,
+    "stage2.level": int | None,
     "callbacks.stage1": list[dict[str, Any]],
     "callbacks.stage2": list[dict[str, Any]],
     "objective": str | list[str] | None,

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from stage2_prior.pixelcnn import GatedLayer
-from stage2_prior.prior import Prior
+from stage2_prior.prior import Autoregressive
 from stage2_prior.training import PriorTraining
 from stage2_prior.transformer import Block
 
@@ -30,13 +30,13 @@ class ShardedPriorTraining(PriorTraining):
     :meth:`gather` puts the trained weights into it.
 
     Args:
-        model: The prior.
+        model: The prior, or one grid's part of it.
         label_dropout, unigram_entropy, optimization: As for :class:`~stage2_prior.training.PriorTraining`.
     """
 
     def __init__(
         self,
-        model: Prior,
+        model: Autoregressive,
         label_dropout: float,
         unigram_entropy: float,
         optimization: Callable[[nn.Module, int], Any],
@@ -54,7 +54,7 @@ class ShardedPriorTraining(PriorTraining):
                 fully_shard(layer, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
 
-    def gather(self, prior: Prior) -> None:
+    def gather(self, prior: Autoregressive) -> None:
         """Put the weights of all ranks into a whole prior on rank 0; all ranks call."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(self.model, options=options)

@@ -7,24 +7,27 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from pipelines import processes
+from pipelines.artifacts import fingerprint
 from pipelines.command import Settings, console
 from pipelines.extract_codes import extract_codes
+from pipelines.levels import join_levels
 from pipelines.locks import attempt
 from pipelines.run_folder import RunFolder
 from pipelines.train_stage1 import train_stage1, training_settings
+from pipelines.train_stage2 import prior_sources
 from stage2_prior.files import TEMPORARY
 
 PAUSE = 0.5
 """Seconds between two looks at a lock that another job holds."""
 
 FIGURES = Path("logs") / "metrics.csv"
-ADOPTED = ("codes", "logs/pictures/stage1", "tokenizer")
+STAGE_ONE = ("codes", "logs/pictures/stage1", "tokenizer")
 """What a job takes over; the tokenizer last: whoever has it has all."""
 
 
@@ -48,9 +51,26 @@ def share(settings: Settings) -> None:
     with held(folder / f"{tokenizer.path.name}.lock", f"tokenizer of {tokenizer.path}"):
         train_stage1({**settings, "output": str(tokenizer.path)})
     with held(folder / f"{codes.path.name}.lock", f"codes of {codes.path}"):
-        adopt(tokenizer, codes)
+        adopt_codes(tokenizer, codes)
         extract_codes({**settings, "output": str(codes.path)})
-    adopt(codes, run)
+    adopt_codes(codes, run)
+
+
+def exchange_levels(settings: Settings) -> None:
+    """Give the part of a prior that this job of a sweep trained to the others, and take over theirs.
+
+    Jobs that differ in ``stage2.level`` alone train parts of one prior; whichever ends last has them all. Outside of a
+    sweep nothing is done.
+    """
+    run = RunFolder(Path(settings["output"]))
+    level, sweep = settings["stage2"].get("level"), settings.get("sweep")
+    if not sweep or level is None:
+        return
+    sources = prior_sources(settings, fingerprint(run.tokenizer))
+    shared = RunFolder(Path(sweep["folder"]) / "shared" / f"prior-{digest(sources)}")
+    adopt(run, shared, [f"prior/levels/{level}"])
+    adopt(shared, run, [f"prior/levels/{path.name}" for path in sorted((shared.prior / "levels").iterdir())])
+    join_levels(run, settings["trust"])
 
 
 def digest(plain: Any) -> str:
@@ -58,13 +78,18 @@ def digest(plain: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=list).encode()).hexdigest()[:12]
 
 
-def adopt(source: RunFolder, target: RunFolder) -> None:
-    """Take over what a run folder has of stage one, each part whole or not at all; what is there stays."""
+def adopt_codes(source: RunFolder, target: RunFolder) -> None:
+    """Take over what a run folder has of stage one, with its figures."""
+    if processes.rank() == 0 and (source.path / FIGURES).exists() and not (target.path / FIGURES).exists():
+        (target.path / FIGURES).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.path / FIGURES, target.path / FIGURES)  # no link: a job appends to its own
+    adopt(source, target, STAGE_ONE)
+
+
+def adopt(source: RunFolder, target: RunFolder, parts: Sequence[str]) -> None:
+    """Take over parts of a run folder, each whole or not at all; what is there stays."""
     if processes.rank() == 0:
-        if (source.path / FIGURES).exists() and not (target.path / FIGURES).exists():
-            (target.path / FIGURES).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.path / FIGURES, target.path / FIGURES)  # no link: a job appends to its own
-        for part in ADOPTED:
+        for part in parts:
             if (source.path / part).exists() and not (target.path / part).exists():
                 link_tree(source.path / part, target.path / part)
     processes.barrier()

@@ -127,10 +127,12 @@ class CodeStore(Dataset[CodeBatch]):
                     count += np.bincount(grid.ravel(), minlength=len(count))
         return counts
 
-    def unigram_entropy(self) -> float:
-        """Nats per code of a prior that knows each grid's histogram and nothing else, averaged over positions."""
-        total = 0.0
-        for counts, length in zip(self.histogram(), self.layout.lengths, strict=True):
-            p = counts[counts > 0] / counts.sum()
-            total -= length * float(np.sum(p * np.log(p)))
-        return total / self.layout.length
+    def unigram_entropy(self, grid: int | None = None) -> float:
+        """Nats per code of a prior that knows each grid's histogram and nothing else, averaged over positions.
+
+        Args:
+            grid: Number of the grid whose positions count; None for all.
+        """
+        shares = [counts[counts > 0] / counts.sum() for counts in self.histogram()]
+        nats = np.array([-np.sum(share * np.log(share)) for share in shares])
+        return float(np.average(nats, weights=self.layout.lengths) if grid is None else nats[grid])

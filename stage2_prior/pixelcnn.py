@@ -14,6 +14,7 @@ from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn_attention import CausalAttention
 from stage2_prior.pixelcnn_cache import CachedPixelCNN
 from stage2_prior.pixelcnn_condition import Condition
+from stage2_prior.pixelcnn_level import PixelCNNLevel
 from stage2_prior.prior import Prior
 
 
@@ -90,6 +91,16 @@ class PixelCNN(Prior):
             logits.append(F.pad(found, (0, self.layout.vocabulary - found.shape[2])))
             coarser.append(grid)
         return torch.cat(logits, dim=1)
+
+    def level(self, grid: int) -> PixelCNNLevel:
+        """One grid's stack, to be trained apart from the others.
+
+        Raises:
+            ValueError: If there is no such grid.
+        """
+        if not 0 <= grid < len(self.stacks):
+            raise ValueError(f"grids are 0 to {len(self.stacks) - 1}, coarse to fine, got level {grid}")
+        return PixelCNNLevel(self, grid)
 
     def incremental(self, labels: Tensor) -> CachedPixelCNN:
         """The prior at the start of drawing codes for ``labels [B]``; an image costs about one forward pass."""

@@ -23,7 +23,30 @@ class Incremental(Protocol):
         ...
 
 
-class Prior(nn.Module, ABC):
+class Autoregressive(nn.Module, ABC):
+    """What is trained: a prior, or the part of one that predicts a single grid.
+
+    Attributes:
+        layout: Of the codes that it predicts.
+    """
+
+    layout: CodeLayout
+
+    @abstractmethod
+    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits ``[B, t, K]`` of its layout's t positions, teacher-forced with ``codes [B, T]`` of all grids."""
+
+    def targets(self, codes: Tensor) -> Tensor:
+        """The codes that it predicts, ``[B, t]`` of ``codes [B, T]`` of all grids."""
+        return codes
+
+    def nats(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Cross-entropy of every code that it predicts, in nats: float32 ``[B, t]``."""
+        logits = self(codes, labels).float()
+        return F.cross_entropy(logits.transpose(1, 2), self.targets(codes), reduction="none")
+
+
+class Prior(Autoregressive):
     """An autoregressive distribution ``p(codes | label) = Π_t p(codes[t] | codes[:t], label)``.
 
     Args:
@@ -68,25 +91,35 @@ class Prior(nn.Module, ABC):
         return logits.masked_fill(self.absent[: codes.shape[1]], -torch.inf)
 
     def class_index(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:
-        """Labels with "any class" (-1, None) as ``num_classes``, the row of its embedding: int64 ``[B]``."""
-        if labels is None:
-            return torch.full((batch,), self.num_classes, device=device)
-        if labels.shape != (batch,):
-            raise ValueError(f"labels of shape [{batch}] expected, got {list(labels.shape)}")
-        return torch.where(labels == NO_LABEL, self.num_classes, labels)
+        """Labels with "any class" as ``num_classes``: int64 ``[B]``; see :func:`class_index`."""
+        return class_index(labels, self.num_classes, batch, device)
 
     def log_prob(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Log-likelihood of each sequence of ``codes [B, T]``, in nats: float32 ``[B]``."""
         return -self.nats(codes, labels).sum(1)
 
-    def nats(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Cross-entropy of every code, in nats: float32 ``[B, T]``."""
-        logits = self(codes, labels).float()
-        return F.cross_entropy(logits.transpose(1, 2), codes, reduction="none")
+    def level(self, grid: int) -> Autoregressive:
+        """One grid's part of the prior, to be trained apart from the others.
+
+        Raises:
+            ValueError: If there is no such grid, or the prior has no parts.
+        """
+        raise ValueError(
+            f"a {type(self).__name__} has no part for grid {grid} alone: train it whole, or use a PixelCNN"
+        )
 
     def incremental(self, labels: Tensor) -> Incremental:
         """The prior at the start of drawing codes for ``labels [B]``; see :class:`Incremental`."""
         return FullRecompute(self, labels)
+
+
+def class_index(labels: Tensor | None, num_classes: int, batch: int, device: torch.device) -> Tensor:
+    """Labels with "any class" (-1, None) as ``num_classes``, the row of its embedding: int64 ``[B]``."""
+    if labels is None:
+        return torch.full((batch,), num_classes, device=device)
+    if labels.shape != (batch,):
+        raise ValueError(f"labels of shape [{batch}] expected, got {list(labels.shape)}")
+    return torch.where(labels == NO_LABEL, num_classes, labels)
 
 
 class FullRecompute:

@@ -1,4 +1,4 @@
-"""Training of a prior: the LightningModule around any of them."""
+"""Training of a prior, or of a part of it: the LightningModule around any of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from stage2_prior.prior import NO_LABEL, Prior
+from stage2_prior.prior import NO_LABEL, Autoregressive
 
 
 class PriorTraining(LightningModule):
@@ -20,7 +20,7 @@ class PriorTraining(LightningModule):
     Batches hold ``codes`` int64 ``[B, T]`` and ``labels`` int64 ``[B]``.
 
     Args:
-        model: The prior.
+        model: The prior, or one grid's part of it.
         label_dropout: Share of labels hidden in training, so that the prior also learns "any class" and sampling
             can be guided (arXiv 2207.12598).
         unigram_entropy: Entropy of the training codes' frequencies in nats per code, logged beside the prior's.
@@ -29,7 +29,7 @@ class PriorTraining(LightningModule):
 
     def __init__(
         self,
-        model: Prior,
+        model: Autoregressive,
         label_dropout: float,
         unigram_entropy: float,
         optimization: Callable[[nn.Module, int], Any],
@@ -41,7 +41,12 @@ class PriorTraining(LightningModule):
         self.label_dropout = label_dropout
         self.unigram_entropy = unigram_entropy
         self.optimization = optimization
-        self.nats = MeanMetric()
+        self.nats = nn.ModuleList(MeanMetric() for _ in model.layout.grids)
+
+    @property
+    def grid_means(self) -> list[MeanMetric]:
+        """Mean nats of each grid's codes over the split."""
+        return [mean for mean in self.nats if isinstance(mean, MeanMetric)]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Nats per code of one batch."""
@@ -53,15 +58,26 @@ class PriorTraining(LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Gather the nats of one batch of held-out codes, labels shown."""
-        self.nats.update(self.model.nats(batch["codes"], batch["labels"]))
+        nats = self.model.nats(batch["codes"], batch["labels"])
+        for mean, of_grid in zip(self.grid_means, self.model.layout.split(nats), strict=True):
+            mean.update(of_grid)
 
     def on_validation_epoch_end(self) -> None:
-        """Log nats and bits per code over the whole split, beside what knowing nothing or only frequencies costs."""
-        nats = self.nats.compute()
-        self.nats.reset()
+        """Log nats and bits per code over the whole split, beside what knowing nothing or only frequencies costs.
+
+        Where there are several grids, also the nats per code of each, with the grid's number behind.
+        """
+        layout = self.model.layout
+        by_grid = torch.stack([mean.compute() for mean in self.grid_means])
+        nats = (by_grid * torch.tensor(layout.lengths).to(by_grid)).sum() / layout.length
+        for mean in self.grid_means:
+            mean.reset()
         self.log("validation/nats", nats, prog_bar=True, rank_zero_only=True)
         self.log("validation/bits", nats / math.log(2), rank_zero_only=True)
-        sizes = self.model.layout.codebook_size_at()
+        if len(layout.grids) > 1:
+            figures = {f"validation/nats_{grid}": value for grid, value in enumerate(by_grid)}
+            self.log_dict(figures, rank_zero_only=True)
+        sizes = layout.codebook_size_at()
         self.log("validation/uniform_nats", sizes.float().log().mean(), rank_zero_only=True)
         self.log("validation/unigram_nats", self.unigram_entropy, rank_zero_only=True)
 

@@ -11,7 +11,7 @@ from pipelines import sharing
 from pipelines.generator import Generator
 from pipelines.locks import attempt
 from pipelines.run_folder import RunFolder
-from pipelines.sharing import adopt, digest, held, link_tree, share
+from pipelines.sharing import adopt_codes, digest, held, link_tree, share
 from tests.tiny import TINY, compose
 
 
@@ -64,7 +64,7 @@ def test_a_job_of_its_own_is_left_alone(sweep):
 def test_a_jobs_folder_is_complete_without_the_shared_one(tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "shared")
     target = RunFolder(tmp_path / "job")
-    adopt(RunFolder(tmp_path / "shared"), target)
+    adopt_codes(RunFolder(tmp_path / "shared"), target)
     shutil.copytree(tiny_run / "prior", target.prior)
     shutil.rmtree(tmp_path / "shared")
     assert Generator.load(target.path).sample(2).images.shape == (2, 1, 28, 28)
@@ -75,7 +75,7 @@ def test_a_jobs_folder_is_complete_without_the_shared_one(tiny_run, tmp_path):
 def test_what_is_there_is_kept(tiny_run, tmp_path):
     target = RunFolder(tmp_path / "job")
     target.tokenizer.mkdir(parents=True)
-    adopt(RunFolder(tiny_run), target)
+    adopt_codes(RunFolder(tiny_run), target)
     assert list(target.tokenizer.iterdir()) == []
 
 
