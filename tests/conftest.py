@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipelines.run import run
-from tests.tiny import TINY, compose
+from tests.tiny import HIERARCHY, TINY, compose
 from tests.two_ranks import forked  # noqa: F401  a fixture
 
 # Tensors are tiny here: more threads than one only wait for each other, and round differently.
@@ -14,4 +14,12 @@ def tiny_run(tmp_path_factory):
     """The folder of a whole run with the smallest settings; tests that change it work on a copy."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     run(compose(*TINY, f"output={folder}"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_hierarchy(tmp_path_factory):
+    """The folder of a whole run of two levels with the smallest settings; tests that change it work on a copy."""
+    folder = tmp_path_factory.mktemp("runs") / "hierarchy"
+    run(compose(*HIERARCHY, f"output={folder}"))
     return folder

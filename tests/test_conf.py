@@ -6,10 +6,11 @@ import pytest
 
 from pipelines.building import build
 from pipelines.hardware import Hardware
+from pipelines.schema import check_keys
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.latent_pixels import LatentPixelModel
 from stage1_vqvae.quantizers.base import Quantizer
-from stage1_vqvae.vqvae import VQVAE
+from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from tests.tiny import compose, tiny
 
@@ -21,6 +22,10 @@ def options(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+RECIPES = {  # narrower than they are: the rest of their settings is what is tested, and hundreds of millions take long
+    "ffhq256_vqvae2": ["data.files=x", "stage2.model.channels=16"],
+    "imagenet128": ["stage2.model.channels=16"],
+}
 COLLAPSE = [name for name in options("experiment") if name.startswith("collapse_")]  # of pipelines.collapse
 
 
@@ -33,9 +38,9 @@ def test_collapse_experiments_build(name):
 
 @pytest.mark.parametrize("name", sorted(set(options("experiment")) - set(COLLAPSE)))
 def test_experiments_build(name):
-    settings = compose(f"experiment={name}")
+    settings = compose(f"experiment={name}", *RECIPES.get(name, []))
     model = build(settings["stage1"]["model"], "stage1.model")
-    assert isinstance(model, VQVAE)
+    assert isinstance(model, Tokenizer)
     prior = build(settings["stage2"]["model"], "stage2.model", layout=model.layout, num_classes=10)
     assert isinstance(prior, Prior)
     build(settings["data"], "data")
@@ -51,6 +56,33 @@ def test_quantizers_build(name):
     assert set(quantizer.codebook_sizes) == {16}
     default = build(compose(f"stage1/quantizer={name}")["stage1"]["quantizer"], "stage1.quantizer")
     assert set(default.codebook_sizes) == {512}  # so that they compare
+
+
+@pytest.mark.parametrize("name", options("stage1"))
+def test_tokenizers_build(name):
+    node = compose(f"stage1={name}", "data.image_size=[32,32]")["stage1"]["model"]
+    assert isinstance(build(node, "stage1.model"), Tokenizer)
+
+
+def test_a_third_level_is_a_matter_of_configuration():
+    levels = ["${stage1.levels.top}", "${stage1.levels.middle}", "${stage1.levels.bottom}"]
+    words = ["+stage1/quantizer@stage1.levels.middle=fsq", f"stage1.model.quantizers=[{','.join(levels)}]"]
+    settings = compose("stage1=vqvae2", "data.image_size=[32,32]", *words, "stage1.model.factors=[2,2,4]")
+    check_keys(settings, "config")
+    layout = build(settings["stage1"]["model"], "stage1.model").layout
+    assert layout == CodeLayout(((2, 2), (4, 4), (8, 8)), (512, 512, 512))
+
+
+@pytest.mark.parametrize("name", options("stage1/quantizer"))
+def test_levels_have_any_quantizer(name):
+    words = [word.replace("stage1.quantizer.", "stage1.levels.top.") for word in tiny(name)]
+    words = [word for word in words if word.startswith("stage1.levels.")]
+    group = f"stage1/quantizer@stage1.levels.top={name}"
+    node = compose("stage1=vqvae2", "data.image_size=[32,32]", group, *words)["stage1"]["model"]
+    model = build(node, "stage1.model")
+    *top, bottom = model.layout.codebook_sizes
+    assert set(top) == {16}
+    assert bottom == 512
 
 
 @pytest.mark.parametrize("name", options("stage1/objective"))
@@ -69,7 +101,8 @@ def test_likelihoods_build(name):
 @pytest.mark.parametrize("name", options("stage2"))
 def test_priors_build(name):
     node = compose(f"stage2={name}")["stage2"]["model"]
-    assert isinstance(build(node, "stage2.model", layout=CodeLayout(((2, 2),), (4,)), num_classes=2), Prior)
+    layout = CodeLayout(((2, 2), (4, 4)), (4, 5)) if "hierarchy" in name else CodeLayout(((2, 2),), (4,))
+    assert isinstance(build(node, "stage2.model", layout=layout, num_classes=2), Prior)
 
 
 @pytest.mark.parametrize("name", options("data"))

@@ -190,3 +190,22 @@ def test_impossible_settings_are_refused():
             PixelCNN(SQUARE, layers=5, attention_every=every)
     with pytest.raises(ValueError, match="heads divide the channels, got 3 heads and 16 channels"):
         PixelCNN(SQUARE, channels=16, attention_every=1, heads=3)
+
+
+def test_each_grids_stack_has_its_own_shape():
+    prior = build(TWO_LEVELS, channels=[8, 12], layers=[3, 2], attention_every=[2, None], heads=2, dropout=[0.0, 0.5])
+    coarse, fine = prior.grid_stacks
+    assert [len(stack.layers) for stack in (coarse, fine)] == [3, 2]
+    assert [stack.code.embedding_dim for stack in (coarse, fine)] == [8, 12]
+    assert list(coarse.attention_after) == [1]
+    assert fine.attention_after == {}
+    assert [stack.gated_layers[0].dropout.p for stack in (coarse, fine)] == [0.0, 0.5]
+    codes = random_codes(TWO_LEVELS, 2)
+    assert prior(codes).shape == (2, TWO_LEVELS.length, 5)
+
+
+def test_a_list_that_does_not_fit_the_grids_is_refused():
+    with pytest.raises(ValueError, match=r"layers: one value, or one for each of 2 grids, coarse to fine, got \[3\]"):
+        build(TWO_LEVELS, layers=[3])
+    with pytest.raises(ValueError, match="attention_every is from 1 to layers = 2, or null, got 3"):
+        build(TWO_LEVELS, layers=[4, 2], attention_every=[3, 3])

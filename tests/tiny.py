@@ -37,6 +37,16 @@ for stage in ("stage1", "stage2"):
     REST += [f"{stage}.batch_size=16", f"{stage}.trainer.max_steps=6"]
     REST += [f"{stage}.trainer.validate_every=3", f"{stage}.trainer.checkpoint_every=2"]
 TINY = [*REST, *NEAREST]
+HIERARCHY = [
+    "experiment=mnist5k_vqvae2",
+    *[word for word in REST if not word.startswith(("experiment=", "stage2.model."))],
+    *[f"stage1.levels.{level}.dim=4" for level in ("top", "bottom")],
+    "stage1.levels.top.codebook_size=16",
+    "stage1.levels.bottom.codebook_size=8",
+    "stage2.model.channels=8",
+    "stage2.model.layers=2",
+]
+"""Two levels; the last two words are the prior's alone."""
 
 
 def tiny(quantizer):
