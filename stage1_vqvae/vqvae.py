@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.likelihoods import Likelihood
-from stage1_vqvae.networks import Decoder, Encoder
+from stage1_vqvae.networks import Decoder, Encoder, Norm
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 
 
@@ -46,6 +46,7 @@ class VQVAE(nn.Module):
         margin: Pixels by which the encoder extends every border (repeating it outwards) and the decoder crops, so
             that sizes which the factor does not divide have a grid too: 28×28 digits with a margin of 2 one of 4×4.
         likelihood: What the decoder's outputs mean; None: they are the images.
+        norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
 
     Raises:
         ValueError: If the factor does not divide the image size, or there are not 1 to 4 channels.
@@ -62,11 +63,12 @@ class VQVAE(nn.Module):
         factor: int = 4,
         margin: int = 0,
         likelihood: Likelihood | None = None,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         if not 1 <= channels <= 4:
             raise ValueError(f"images have 1 to 4 channels, got {channels}")
-        shape = (quantizer.dim, hidden, residual_hidden, residual_layers, factor)
+        shape = (quantizer.dim, hidden, residual_hidden, residual_layers, factor, norm)
         self.encoder = Encoder(channels, *shape)
         self.quantizer = quantizer
         self.decoder = Decoder(likelihood.outputs(channels) if likelihood else channels, *shape)
