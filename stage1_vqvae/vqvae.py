@@ -47,6 +47,7 @@ class VQVAE(nn.Module):
             that sizes which the factor does not divide have a grid too: 28×28 digits with a margin of 2 one of 4×4.
         likelihood: What the decoder's outputs mean; None: they are the images.
         norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
+        decoder_layers: Residual blocks of the decoder; None: ``residual_layers``, as the encoder has.
 
     Raises:
         ValueError: If the factor does not divide the image size, or there are not 1 to 4 channels.
@@ -64,14 +65,16 @@ class VQVAE(nn.Module):
         margin: int = 0,
         likelihood: Likelihood | None = None,
         norm: Norm = "none",
+        decoder_layers: int | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= channels <= 4:
             raise ValueError(f"images have 1 to 4 channels, got {channels}")
-        shape = (quantizer.dim, hidden, residual_hidden, residual_layers, factor, norm)
-        self.encoder = Encoder(channels, *shape)
+        widths = (quantizer.dim, hidden, residual_hidden)
+        outputs = likelihood.outputs(channels) if likelihood else channels
+        self.encoder = Encoder(channels, *widths, residual_layers, factor, norm)
         self.quantizer = quantizer
-        self.decoder = Decoder(likelihood.outputs(channels) if likelihood else channels, *shape)
+        self.decoder = Decoder(outputs, *widths, decoder_layers or residual_layers, factor, norm)
         self.likelihood = likelihood
         self.channels = channels
         self.image_size = tuple(image_size)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.networks import ResidualStack
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage1_vqvae.vqvae import VQVAE
 
@@ -81,6 +82,12 @@ def test_a_normalized_model_is_pure_in_eval_and_exports():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     for method, argument in ((model.encode, images), (model.decode, passed.codes)):
         torch.testing.assert_close(exported(method, model)(argument), method(argument))
+
+
+def test_the_decoder_may_be_deeper_than_the_encoder():
+    model = tiny(decoder_layers=3)
+    stacks = [module for module in model.modules() if isinstance(module, ResidualStack)]
+    assert [len(stack.blocks) for stack in stacks] == [1, 3]
 
 
 def exported(method, model):
