@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from math import gcd
+from typing import Literal
+
 from torch import Tensor, nn
+
+Norm = Literal["none", "group"]
+"""What residual blocks normalize by: ``none``, with ReLU as in the paper, or ``group`` normalization, with SiLU."""
 
 
 class ResidualStack(nn.Module):
-    """Residual blocks of ReLU, 3×3 convolution, ReLU, 1×1 convolution, and a last ReLU.
+    """Residual blocks of activation, 3×3 convolution, activation, 1×1 convolution, and a last activation.
+
+    An activation is a ReLU, or group normalization (arXiv 1803.08494) and a SiLU. Normalized blocks start as the
+    identity, their last convolution at zero.
+
+    Args:
+        channels: C.
+        hidden: Width inside a block.
+        layers: Number of blocks.
+        norm: ``none`` or ``group``.
 
     Shape: ``[B, C, H, W]`` to the same.
     """
 
-    def __init__(self, channels: int, hidden: int, layers: int) -> None:
+    def __init__(self, channels: int, hidden: int, layers: int, norm: Norm = "none") -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.ReLU(),
+                activation(channels, norm),
                 nn.Conv2d(channels, hidden, 3, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(hidden, channels, 1),
+                activation(hidden, norm),
+                last_of_block(nn.Conv2d(hidden, channels, 1), norm),
             )
             for _ in range(layers)
         )
+        self.last = activation(channels, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine ``x [B, C, H, W]``."""
         for block in self.blocks:
             x = x + block(x)
-        return F.relu(x)
+        return self.last(x)
 
 
 class Encoder(nn.Module):
@@ -41,6 +56,7 @@ class Encoder(nn.Module):
         residual_hidden: Width inside a residual block.
         residual_layers: Number of residual blocks.
         factor: Downsampling factor f, a power of two.
+        norm: What its residual blocks normalize by, ``none`` or ``group``.
 
     Shape: ``[B, C, H, W]`` to ``[B, D, H / f, W / f]``.
 
@@ -49,17 +65,24 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, channels: int, dim: int, hidden: int, residual_hidden: int, residual_layers: int, factor: int
+        self,
+        channels: int,
+        dim: int,
+        hidden: int,
+        residual_hidden: int,
+        residual_layers: int,
+        factor: int,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         widths = strided_widths(hidden, factor)
         layers: list[nn.Module] = []
         for inner, outer in zip([channels, *widths], widths, strict=False):
-            layers += [nn.Conv2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(inner, outer, 4, stride=2, padding=1), rectifier(norm)]
         self.layers = nn.Sequential(
             *layers,
             nn.Conv2d(hidden, hidden, 3, padding=1),
-            ResidualStack(hidden, residual_hidden, residual_layers),
+            ResidualStack(hidden, residual_hidden, residual_layers, norm),
             nn.Conv2d(hidden, dim, 1),
         )
         self.factor = factor
@@ -80,6 +103,7 @@ class Decoder(nn.Module):
         residual_hidden: Width inside a residual block.
         residual_layers: Number of residual blocks.
         factor: Upsampling factor f, a power of two.
+        norm: What its residual blocks normalize by, ``none`` or ``group``.
 
     Shape: ``[B, D, H / f, W / f]`` to ``[B, C, H, W]``.
 
@@ -88,16 +112,23 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, channels: int, dim: int, hidden: int, residual_hidden: int, residual_layers: int, factor: int
+        self,
+        channels: int,
+        dim: int,
+        hidden: int,
+        residual_hidden: int,
+        residual_layers: int,
+        factor: int,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         widths = strided_widths(hidden, factor)[::-1]
         layers: list[nn.Module] = []
         for inner, outer in zip(widths, [*widths[1:], channels], strict=True):
-            layers += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), rectifier(norm)]
         self.layers = nn.Sequential(
             nn.Conv2d(dim, hidden, 3, padding=1),
-            ResidualStack(hidden, residual_hidden, residual_layers),
+            ResidualStack(hidden, residual_hidden, residual_layers, norm),
             *layers[:-1],  # the image itself is not rectified
         )
 
@@ -108,7 +139,42 @@ class Decoder(nn.Module):
 
 def strided_widths(hidden: int, factor: int) -> list[int]:
     """Output channels of each strided convolution: half the width at the finest resolution, then all of it."""
+    steps = halvings(factor)
+    return [hidden // 2] * (steps > 1) + [hidden] * (steps - (steps > 1))
+
+
+def halvings(factor: int) -> int:
+    """How often a factor halves the sides.
+
+    Raises:
+        ValueError: If it is not a power of two of at least 2.
+    """
     if factor < 2 or factor & (factor - 1):
         raise ValueError(f"factor is a power of two of at least 2, got {factor}")
-    halvings = factor.bit_length() - 1
-    return [hidden // 2] * (halvings > 1) + [hidden] * (halvings - (halvings > 1))
+    return factor.bit_length() - 1
+
+
+def rectifier(norm: Norm) -> nn.Module:
+    """ReLU, or SiLU where the network is normalized."""
+    return nn.ReLU() if norm == "none" else nn.SiLU()
+
+
+def activation(channels: int, norm: Norm) -> nn.Module:
+    """A rectifier, behind the norm of ``channels`` if there is one: groups of 16 channels, or more where 16 do not fit.
+
+    Raises:
+        ValueError: If the norm is neither ``none`` nor ``group``.
+    """
+    if norm == "none":
+        return nn.ReLU()
+    if norm == "group":
+        return nn.Sequential(nn.GroupNorm(gcd(channels, max(channels // 16, 1)), channels), nn.SiLU())
+    raise ValueError(f"norm is none or group, got {norm!r}")
+
+
+def last_of_block(convolution: nn.Conv2d, norm: Norm) -> nn.Conv2d:
+    """The convolution that ends a block; zeros in a normalized one, which lets more layers learn at higher rates."""
+    if norm != "none":
+        for parameter in convolution.parameters():
+            nn.init.zeros_(parameter)
+    return convolution

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from stage1_vqvae.likelihoods import Likelihood
-from stage1_vqvae.networks import Decoder, Encoder
+from stage1_vqvae.networks import Decoder, Encoder, Norm, halvings
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 from stage1_vqvae.tokenizer import Tokenizer
 
@@ -24,6 +24,8 @@ class VQVAE(Tokenizer):
         residual_layers: Number of their residual blocks.
         factor: Downsampling factor, a power of two; a code stands for ``factor × factor`` pixels.
         margin, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+        norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
+        decoder_layers: Residual blocks of the decoder; None: ``residual_layers``, as the encoder has.
 
     Raises:
         ValueError: If the factor does not divide the image size, or there are not 1 to 4 channels.
@@ -40,12 +42,16 @@ class VQVAE(Tokenizer):
         factor: int = 4,
         margin: int = 0,
         likelihood: Likelihood | None = None,
+        norm: Norm = "none",
+        decoder_layers: int | None = None,
     ) -> None:
-        super().__init__(image_size, channels, [quantizer], [factor], margin, likelihood)
-        shape = (quantizer.dim, hidden, residual_hidden, residual_layers, factor)
-        self.encoder = Encoder(channels, *shape)
+        super().__init__(image_size, channels, [quantizer], [2 ** halvings(factor)], margin, likelihood)
+        decoder_layers = residual_layers if decoder_layers is None else decoder_layers
+        widths = (quantizer.dim, hidden, residual_hidden)
+        outputs = likelihood.outputs(channels) if likelihood else channels
+        self.encoder = Encoder(channels, *widths, residual_layers, factor, norm)
         self.quantizer = quantizer
-        self.decoder = Decoder(likelihood.outputs(channels) if likelihood else channels, *shape)
+        self.decoder = Decoder(outputs, *widths, decoder_layers, factor, norm)
 
     @property
     def levels(self) -> list[Quantizer]:

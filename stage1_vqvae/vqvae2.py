@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from stage1_vqvae.likelihoods import Likelihood
-from stage1_vqvae.networks import Decoder, Encoder
+from stage1_vqvae.networks import Decoder, Encoder, Norm, halvings
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 from stage1_vqvae.tokenizer import Tokenizer
 
@@ -32,6 +31,7 @@ class VQVAE2(Tokenizer):
         factors: Downsampling factor of each level, coarse to fine, from the next finer level, the last from the image;
             powers of two. ``(2, 4)`` on 256×256 pixels gives grids of 32×32 and 64×64.
         margin, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+        norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
 
     Raises:
         ValueError: If there is not one factor a quantizer, a factor is no power of two, all together do not divide the
@@ -49,32 +49,33 @@ class VQVAE2(Tokenizer):
         factors: Sequence[int] = (2, 4),
         margin: int = 0,
         likelihood: Likelihood | None = None,
+        norm: Norm = "none",
     ) -> None:
         if not quantizers or len(quantizers) != len(factors):
             raise ValueError(
                 f"one factor for each level's quantizer expected, got {len(quantizers)} and factors {list(factors)}"
             )
-        cells = [math.prod(factors[level:]) for level in range(len(factors))]
+        cells = [2 ** sum(map(halvings, factors[level:])) for level in range(len(factors))]
         super().__init__(image_size, channels, quantizers, cells, margin, likelihood)
         shape = (hidden, residual_hidden, residual_layers)
         inputs = [*[hidden] * (len(factors) - 1), channels]
         dims = [quantizer.dim for quantizer in quantizers]
         above = [0, *[hidden] * (len(dims) - 1)]  # channels of what the levels above decode to
         self.encoders = nn.ModuleList(
-            Encoder(each, hidden, *shape, factor) for each, factor in zip(inputs, factors, strict=True)
+            Encoder(each, hidden, *shape, factor, norm) for each, factor in zip(inputs, factors, strict=True)
         )
         self.projections = nn.ModuleList(
             nn.Conv2d(hidden + more, dim, 1) for dim, more in zip(dims, above, strict=True)
         )
         self.quantizers = nn.ModuleList(quantizers)
         self.contexts = nn.ModuleList(
-            Decoder(hidden, dim + more, *shape, factor)
+            Decoder(hidden, dim + more, *shape, factor, norm)
             for dim, more, factor in zip(dims[:-1], above[:-1], factors[:-1], strict=True)
         )
         scales = [cell // cells[-1] for cell in cells]
         self.upsamplings = nn.ModuleList(map(upsampling, dims, scales))
         outputs = likelihood.outputs(channels) if likelihood else channels
-        self.decoder = Decoder(outputs, sum(dims), *shape, factors[-1])
+        self.decoder = Decoder(outputs, sum(dims), *shape, factors[-1], norm)
 
     @property
     def levels(self) -> list[Quantizer]:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.networks import ResidualStack
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage1_vqvae.vqvae import VQVAE
 
@@ -33,8 +34,9 @@ def test_forward_is_encode_then_decode_in_eval():
     assert torch.equal(passed.images.clamp(-1, 1), model.decode(passed.codes))
 
 
-def test_codes_do_not_depend_on_the_batch():
-    model = tiny().eval()
+@pytest.mark.parametrize("norm", ["none", "group"])
+def test_codes_do_not_depend_on_the_batch(norm):
+    model = tiny(norm=norm).eval()
     images = torch.rand(5, 1, 8, 12) * 2 - 1
     apart = torch.cat([model.encode(image[None]) for image in images])
     assert torch.equal(model.encode(images), apart)
@@ -65,3 +67,38 @@ def test_gradient_reaches_the_encoder_through_the_codes():
     images = torch.rand(3, 1, 8, 12) * 2 - 1
     model(images).images.square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.encoder.parameters() if parameter.ndim > 1)
+
+
+def test_a_normalized_model_is_pure_in_eval_and_exports():
+    model = tiny(norm="group")
+    images = torch.rand(3, 1, 8, 12) * 2 - 1
+    model(images).images.square().mean().backward()
+    model.quantizer.step()
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    passed = model(images)
+    assert torch.equal(passed.codes, model.encode(images))
+    assert torch.equal(passed.images.clamp(-1, 1), model.decode(passed.codes))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for method, argument in ((model.encode, images), (model.decode, passed.codes)):
+        torch.testing.assert_close(exported(method, model)(argument), method(argument))
+
+
+def test_the_decoder_may_be_deeper_than_the_encoder():
+    model = tiny(decoder_layers=3)
+    stacks = [module for module in model.modules() if isinstance(module, ResidualStack)]
+    assert [len(stack.blocks) for stack in stacks] == [1, 3]
+
+
+def exported(method, model):
+    class Method(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, argument):
+            return method(argument)
+
+    example = torch.zeros(2, 1, 8, 12) if method == model.encode else torch.zeros(2, model.layout.length, dtype=int)
+    dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    return torch.export.export(Method().eval(), (example,), dynamic_shapes=dynamic).module()
