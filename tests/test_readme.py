@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny import TINY
+from tests.tiny import HIERARCHY, TINY
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -59,7 +59,12 @@ def smallest(words):
     """Settings that a command does not make itself, as small as they can be."""
     given = {word.split("=")[0] for word in words}
     extra = [] if "data=folder" in words or "data=parquet" in words else ["experiment=mnist5k"]
-    tiny = [word for word in TINY if not word.startswith("experiment=")] + extra
+    hierarchy = any(word.startswith("experiment=") and "vqvae2" in word for word in words)
+    tiny = [word for word in (HIERARCHY if hierarchy else TINY) if not word.startswith("experiment=")] + extra
+    if hierarchy and any("transformer" in word for word in words):
+        tiny = [word for word in tiny if not word.startswith("stage2.model.")] + ["stage2.model.width=16"]
+    if hierarchy and any("stage1/quantizer@" in word for word in words):
+        tiny = [word for word in tiny if not word.startswith("stage1.levels.top.")]
     if any("pixelcnn" in word for word in words):  # which has channels, not width and heads
         tiny = [word for word in tiny if not word.startswith(("stage2.model.width", "stage2.model.heads"))]
     if any(word.startswith("stage1/quantizer=") and "," not in word for word in words):  # with keys of its own
@@ -122,7 +127,10 @@ def needs_more_than_a_cpu(words):
     gpu = not {"trainer=gpu", "trainer=fsdp"}.isdisjoint(words) or (
         "trainer=ddp" in words and "trainer.accelerator=cpu" not in words
     )
-    return gpu or ("experiment=cifar10" in words and not any(word.startswith("data.files") for word in words))
+    return gpu or (
+        any(word.startswith("experiment=cifar10") for word in words)
+        and not any(word.startswith("data.files") for word in words)
+    )
 
 
 @pytest.mark.slow
