@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pytorch_lightning import seed_everything
 
 from pipelines import processes
-from pipelines.artifacts import Saved, load_tokenizer, save_model
+from pipelines.artifacts import load_tokenizer, save_model
 from pipelines.batches import StageData
 from pipelines.building import build
 from pipelines.callbacks import callback_settings, callbacks
 from pipelines.command import Settings, command, console
 from pipelines.fit import StageTrainer, fit
-from pipelines.hardware import Hardware
 from pipelines.levels import LEVEL, check_agreement, join_levels
 from pipelines.lineage import codes_artifact, prior_artifact
 from pipelines.pictures import SamplePictures
@@ -29,31 +29,56 @@ from stage2_prior.sampling import SamplingSettings
 from stage2_prior.training import PriorTraining
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is trained: the whole prior, or its part for one grid.
+
+    Attributes:
+        level: Number of the grid; None for the whole.
+        folder: Where it is saved.
+        kind: What its ``config.yaml`` calls it.
+        name: What a person calls it.
+        job: What trackers and checkpoints call its training.
+    """
+
+    level: int | None
+    folder: Path
+    kind: str
+    name: str
+    job: str
+
+    @classmethod
+    def of(cls, run: RunFolder, settings: Settings) -> Part:
+        """What the settings ask for; of a prior that is whole there is no part left to train."""
+        level = settings["stage2"].get("level")
+        if level is None or finished(run.prior):
+            return cls(None, run.prior, "prior", "prior", "stage2")
+        return cls(level, run.level(level), LEVEL, f"prior of grid {level}", f"stage2.{level}")
+
+
 def train_stage2(settings: Settings) -> None:
     """Train the prior of ``settings["output"]``, unless that is done; go on where it was after a kill.
 
     ``stage2.level`` trains the part for one grid alone; the last part that is trained makes the prior whole.
     """
     run = RunFolder(Path(settings["output"]))
-    level = settings["stage2"].get("level")
-    part = level is not None and not finished(run.prior)
-    folder, name = (run.level(level), f"prior of grid {level}") if part else (run.prior, "prior")
-    hardware, trainer = parts_of_training(settings)
+    part = Part.of(run, settings)
+    check_training(settings)
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
     sources = prior_sources(settings, saved.fingerprint)
-    if part:
-        build(settings["stage2"]["model"], "stage2.model", settings["trust"], layout=tokenizer.layout).level(level)
+    if part.level is not None:
+        build(settings["stage2"]["model"], "stage2.model", settings["trust"], layout=tokenizer.layout).level(part.level)
         check_agreement(run, sources)
-    claim(folder / "settings.yaml", sources, name)
-    if finished(folder):
-        console.print(f"[green]✓[/] {name}: already trained ({folder})")
+    claim(part.folder / "settings.yaml", sources, part.name)
+    if finished(part.folder):
+        console.print(f"[green]✓[/] {part.name}: already trained ({part.folder})")
     else:
-        figures = train_prior(run, folder, settings, tokenizer, saved, hardware, trainer)
+        figures = train_part(part, run, tokenizer, saved.fingerprint, settings)
         console.print(
-            f"[green]✓[/] {name}: {figures['nats']:.3f} nats per code held out "
+            f"[green]✓[/] {part.name}: {figures['nats']:.3f} nats per code held out "
             f"(knowing nothing {figures['uniform_nats']:.3f}, frequencies {figures['unigram_nats']:.3f})"
         )
-    if part:
+    if part.level is not None:
         join_levels(run, settings["trust"])
 
 
@@ -64,70 +89,73 @@ def prior_sources(settings: Settings, tokenizer: str) -> dict[str, Any]:
     return sources | callback_settings(settings, "stage2")
 
 
-def parts_of_training(settings: Settings) -> tuple[Hardware, StageTrainer]:
-    """What a prior is trained on and for how long, with whatever else the settings name built once.
+def check_training(settings: Settings) -> None:
+    """Build what the training is made of, so that a mistake is found before anything is claimed or read.
 
     Raises:
         ValueError: If something does not fit.
     """
-    stage = settings["stage2"]
-    build(stage["optimization"], "stage2.optimization", settings["trust"])
-    trainer = build({"_target_": "pipelines.fit.StageTrainer", **stage["trainer"]}, "stage2.trainer")
-    hardware = build(settings["trainer"], "trainer")
-    if hardware.sharded:
+    build(settings["stage2"]["optimization"], "stage2.optimization", settings["trust"])
+    trainer = stage_trainer(settings)
+    if build(settings["trainer"], "trainer").sharded:
         refuse_unsharded(trainer)
     callbacks(settings, "stage2")
     build(settings["logger"], "logger", settings["trust"])
     SamplingSettings(**settings["sampling"])
-    return hardware, trainer
 
 
-def train_prior(
-    run: RunFolder,
-    folder: Path,
-    settings: Settings,
-    tokenizer: Tokenizer,
-    saved: Saved,
-    hardware: Hardware,
-    trainer: StageTrainer,
+def stage_trainer(settings: Settings) -> StageTrainer:
+    """How long and how carefully stage two trains."""
+    return build({"_target_": "pipelines.fit.StageTrainer", **settings["stage2"]["trainer"]}, "stage2.trainer")
+
+
+def train_part(
+    part: Part, run: RunFolder, tokenizer: Tokenizer, tokenizer_fingerprint: str, settings: Settings
 ) -> dict[str, float]:
-    """Train a prior, or the part of it that ``stage2.level`` names, into its folder; returns its figures."""
-    stage, level, trust = settings["stage2"], settings["stage2"].get("level"), settings["trust"]
+    """Train a prior, or a part of it, into its folder; returns its figures."""
+    stage, trust = settings["stage2"], settings["trust"]
     seed_everything(settings["seed"], verbose=False)
-    train, validation = (CodeStore.open(run.codes(split), saved.fingerprint) for split in ("train", "validation"))
+    train, validation = (CodeStore.open(run.codes(split), tokenizer_fingerprint) for split in ("train", "validation"))
     if processes.rank() == 0:
         train.verify()
         validation.verify()
-    classes = len(train.class_names)
-    prior = build(stage["model"], "stage2.model", trust, layout=train.layout, num_classes=classes)
-    model = prior if level is None else prior.level(level)
+    config = {
+        "model": stage["model"],
+        "layout": train.layout.to_dict(),
+        "num_classes": len(train.class_names),
+        "class_names": list(train.class_names),
+        "tokenizer": tokenizer_fingerprint,
+        "sampling": settings["sampling"],
+    }
+    prior = build(stage["model"], "stage2.model", trust, layout=train.layout, num_classes=config["num_classes"])
+    model = prior if part.level is None else prior.level(part.level)
+    hardware = build(settings["trainer"], "trainer")
     training = ShardedPriorTraining if hardware.sharded else PriorTraining
     optimization = build(stage["optimization"], "stage2.optimization", trust)
-    module = training(model, stage["label_dropout"], train.unigram_entropy(level), optimization)
+    module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)
     data = StageData(train, validation, stage["batch_size"], settings["seed"], workers=0)
-    own = callbacks(settings, "stage2")
+    watchers = callbacks(settings, "stage2")
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.
-    if not hardware.sharded and level is None:
-        own.insert(0, SamplePictures(tokenizer, SamplingSettings(**settings["sampling"]), run.pictures("stage2")))
-    job = "stage2" if level is None else f"stage2.{level}"
-    best: tuple[str, Literal["min", "max"]] = ("validation/nats", "min")
-    with build(settings["logger"], "logger", trust).track(Job.of(run.path, job, settings)) as loggers:
-        title = f"stage 2: {'prior' if level is None else f'prior of grid {level}'}"
-        figures = fit(title, module, data, run.checkpoints(job), trainer, hardware, loggers, own, best=best)
+    if not hardware.sharded and part.level is None:
+        watchers.insert(0, SamplePictures(tokenizer, SamplingSettings(**settings["sampling"]), run.pictures("stage2")))
+    with build(settings["logger"], "logger", trust).track(Job.of(run.path, part.job, settings)) as loggers:
+        figures = fit(
+            f"stage 2: {part.name}",
+            module,
+            data,
+            run.checkpoints(part.job),
+            stage_trainer(settings),
+            hardware,
+            loggers,
+            watchers,
+            best=("validation/nats", "min"),
+        )
         if isinstance(module, ShardedPriorTraining):
             module.gather(model)
         if processes.rank() == 0:
-            write_json(folder / "metrics.json", figures)
-            config = {
-                "model": stage["model"],
-                "layout": train.layout.to_dict(),
-                "num_classes": classes,
-                "class_names": list(train.class_names),
-                "tokenizer": saved.fingerprint,
-                "sampling": settings["sampling"],
-            }
-            save_model(folder, "prior" if level is None else LEVEL, model, config)
-            for board in boards(loggers) if level is None else ():
+            write_json(part.folder / "metrics.json", figures)
+            save_model(part.folder, part.kind, model, config)
+            for board in boards(loggers) if part.level is None else ():
                 board.log_lineage(prior_artifact(run), [codes_artifact(run)])
     processes.barrier()
     return figures
