@@ -27,6 +27,9 @@ from stage2_prior.prior import NO_LABEL, Prior
 
 Figures = dict[str, float]
 
+RIGHT = "right_codes"
+"""An image's own codes."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -75,18 +78,11 @@ class Measures(nn.Module):
         self.quality = reconstruction_quality()
         self.use = CodeUse(layout)
         self.distance = frechet_distance(dim)
-        self.errors = nn.ModuleDict({name: MeanSquaredError() for name in ("shuffled", "common")})
-        names = ("right", "shuffled", "common")
-        self.nats = nn.ModuleDict({name: MeanMetric() for name in names})  # of an image's pixels
+        nothing = torch.zeros(1, layout.length)
+        wrong = list(wrong_codes(layout, nothing, nothing, nothing))
+        self.errors = nn.ModuleDict({name: MeanSquaredError() for name in wrong})
+        self.nats = nn.ModuleDict({name: MeanMetric() for name in (RIGHT, *wrong)})  # of an image's pixels
         self.prior_nats = nn.ModuleList(MeanMetric() for _ in layout.grids)  # of a code of each grid
-
-    def error(self, name: str) -> Any:
-        """Squared error with other codes than an image's own."""
-        return self.errors[name]
-
-    def mean_nats(self, name: str) -> Any:
-        """Nats of an image's pixels given some codes."""
-        return self.nats[name]
 
     def grid_nats(self) -> list[float]:
         """Nats of a code of each grid under the prior."""
@@ -110,16 +106,16 @@ def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Figures
         measures.use.update(codes)
         measures.distance.update(features(images).double(), real=True)
         measures.distance.update(features(decoded).double(), real=False)
-        swapped = {"shuffled": tokenizer.encode(others), "common": common.expand(len(images), -1)}
+        swapped = wrong_codes(tokenizer.layout, codes, tokenizer.encode(others), common)
         for name, wrong in swapped.items():
-            measures.error(name).update(tokenizer.decode(wrong), images)
+            measures.errors[name].update(tokenizer.decode(wrong), images)  # type: ignore[operator]
         if subject.prior is not None:
             nats = subject.prior.nats(codes, subject.labels(labels))
             for mean, of_grid in zip(measures.prior_nats, tokenizer.layout.split(nats), strict=True):
                 mean.update(of_grid)  # type: ignore[operator]
         if tokenizer.likelihood is not None:
-            for name, given in {"right": codes, **swapped}.items():
-                measures.mean_nats(name).update(tokenizer.nats(images, given))
+            for name, given in {RIGHT: codes, **swapped}.items():
+                measures.nats[name].update(tokenizer.nats(images, given))  # type: ignore[operator]
     return figures_of(subject, measures, features.suffix)
 
 
@@ -127,21 +123,15 @@ def figures_of(subject: Subject, measures: Measures, suffix: str) -> dict[str, F
     """What the metrics say once every process has seen its share."""
     distance = "rfid" if suffix == "inception" else f"frechet_distance_{suffix}"
     quality = {name: float(value) for name, value in measures.quality.compute().items()}
-    latents = {
-        "mse_right_codes": quality["mse"],
-        "mse_shuffled_codes": value_of(measures.error("shuffled")),
-        "mse_common_codes": value_of(measures.error("common")),
-    }
+    latents = {f"mse_{RIGHT}": quality["mse"]} | values_of("mse", measures.errors)
     if subject.tokenizer.likelihood is not None:
-        latents |= {
-            f"nats_{name}_codes": value_of(measures.mean_nats(name)) for name in ("right", "shuffled", "common")
-        }
+        latents |= values_of("nats", measures.nats)
     grid_nats = measures.grid_nats() if subject.prior is not None else None
     return {
         "reconstruction": {**quality, distance: value_of(measures.distance)},
         "codes": {name: float(value) for name, value in measures.use.compute().items()},
         "latents": latents,
-        "likelihood": likelihood_figures(subject, grid_nats, latents.get("nats_right_codes")),
+        "likelihood": likelihood_figures(subject, grid_nats, latents.get(f"nats_{RIGHT}")),
     }
 
 
@@ -200,6 +190,33 @@ def most_common(subject: Subject) -> Tensor:
         counted.update(subject.tokenizer.encode(normalize(data.__getitems__(indices)["images"].to(subject.device))))
     with counted.sync_context():
         return counted.counts.argmax(1)
+
+
+def wrong_codes(layout: CodeLayout, codes: Tensor, others: Tensor, common: Tensor) -> dict[str, Tensor]:
+    """Codes that are not an image's own, ``[B, T]`` each.
+
+    Args:
+        layout: Of the codes.
+        codes: The images' own, ``[B, T]``.
+        others: Other images', ``[B, T]``.
+        common: The most common at each position, ``[T]``.
+
+    Returns:
+        ``shuffled_codes`` and ``common_codes``; where there are several grids, also the image's own codes with those of
+        one grid from another image, ``shuffled_codes_0`` and so on.
+    """
+    found = {"shuffled_codes": others, "common_codes": common.expand(len(codes), -1)}
+    if len(layout.grids) > 1:
+        own, foreign = codes.split(layout.lengths, dim=1), others.split(layout.lengths, dim=1)
+        for grid in range(len(layout.grids)):
+            mixed = [*own[:grid], foreign[grid], *own[grid + 1 :]]
+            found[f"shuffled_codes_{grid}"] = torch.cat(mixed, dim=1)
+    return found
+
+
+def values_of(measure: str, metrics: nn.ModuleDict) -> Figures:
+    """What metrics say over all processes, under their names with the measure's in front."""
+    return {f"{measure}_{name}": value_of(metric) for name, metric in metrics.items() if isinstance(metric, Metric)}
 
 
 def value_of(metric: Metric) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import logistic
 
-from pipelines.evaluation_tokenizer import Subject, batches, measure_tokenizer, most_common
+from pipelines.evaluation_tokenizer import Subject, batches, measure_tokenizer, most_common, wrong_codes
 from pipelines.features import Features
 from stage1_vqvae.augmentation import Augmentation, normalize
 from stage1_vqvae.codes import CodeLayout
@@ -133,6 +133,23 @@ def test_two_processes_find_what_one_finds():
     alone = _measure(0)
     assert first == second
     assert first == pytest.approx(alone, rel=1e-4)
+
+
+def test_codes_of_one_grid_are_swapped_at_a_time():
+    layout = CodeLayout(((1, 1), (1, 2)), (9, 9))
+    own, others, common = (
+        torch.tensor([[1, 2, 3], [4, 5, 6]]),
+        torch.tensor([[7, 7, 7], [8, 8, 8]]),
+        torch.tensor([0, 1, 2]),
+    )
+    found = {name: codes.tolist() for name, codes in wrong_codes(layout, own, others, common).items()}
+    assert found == {
+        "shuffled_codes": others.tolist(),
+        "common_codes": [[0, 1, 2], [0, 1, 2]],
+        "shuffled_codes_0": [[7, 2, 3], [8, 5, 6]],
+        "shuffled_codes_1": [[1, 7, 7], [4, 8, 8]],
+    }
+    assert list(wrong_codes(CodeLayout(((1, 3),), (9,)), own, others, common)) == ["shuffled_codes", "common_codes"]
 
 
 def test_layouts_of_several_grids_have_their_own_uniform_bits():

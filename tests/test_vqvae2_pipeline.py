@@ -51,6 +51,7 @@ def test_evaluation_tells_the_nats_of_each_level(tiny_hierarchy, tmp_path):
     found, trained = read_json(path), read_json(tmp_path / "run" / "prior" / "metrics.json")
     for name in ("", "_0", "_1"):
         assert found["likelihood"][f"nats_per_code{name}"] == pytest.approx(trained[f"nats{name}"], rel=1e-3)
+    assert {"mse_shuffled_codes_0", "mse_shuffled_codes_1"} < set(found["latents"])
     assert found["likelihood"]["uniform_bits_per_image"] == pytest.approx(16 * 4 + 64 * 3)
 
 
