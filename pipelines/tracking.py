@@ -28,7 +28,7 @@ class Job:
 
     Attributes:
         folder: The run's folder.
-        stage: ``stage1``, ``extract``, ``stage2`` or ``sample``.
+        stage: ``stage1``, ``extract``, ``stage2`` or ``sample``; ``stage2.0`` for a part of a prior, of grid 0.
         group: What the runs of one pipeline or sweep share.
         config: The whole resolved configuration, plain data without secrets.
     """
@@ -37,6 +37,11 @@ class Job:
     stage: str
     group: str
     config: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The stage without the number of a part."""
+        return self.stage.partition(".")[0]
 
     @classmethod
     def of(cls, folder: Path, stage: str, settings: Mapping[str, Any]) -> Job:

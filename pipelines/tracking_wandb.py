@@ -42,7 +42,8 @@ class WandbRun(Board):
         for figure, goal in GOALS.items():
             stage, _, name = figure.partition(".")
             if stage == self.stage:
-                self.run.define_metric(f"validation/{name}", step_metric=STEP, summary=goal)
+                for key in (name, f"{name}_*"):  # of several grids, each has its own
+                    self.run.define_metric(f"validation/{key}", step_metric=STEP, summary=goal)
         for loss in {"stage1": ("loss", "reconstruction"), "stage2": ("nats",)}.get(self.stage, ()):
             self.run.define_metric(f"train/{loss}", step_metric=STEP, summary="min")
 
@@ -114,7 +115,7 @@ class Wandb:
             return
         failed = True
         try:
-            yield [*loggers, WandbRun(run, job.stage)]
+            yield [*loggers, WandbRun(run, job.kind)]
             failed = False
         finally:
             self._finish(run, int(failed))
@@ -144,7 +145,7 @@ class Wandb:
             mode=mode,
             dir=str(folder),
             group=self.group or job.group,
-            job_type=job.stage,
+            job_type=job.kind,
             name=f"{job.folder.name}-{job.stage}",
             id=run_id(job),
             resume="allow",

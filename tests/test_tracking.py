@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,7 @@ def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
     }
     assert found["metrics"]["validation/psnr"]["summary"] == {"max": True}
     assert found["metrics"]["validation/mse"]["summary"] == {"min": True}
+    assert found["metrics"]["validation/usage_*"]["summary"] == {"max": True}
     assert found["artifacts"] == []  # offline the files carry the fingerprints
     assert list(run.glob("files/media/images/*.png"))
     (kept,) = json.loads((job.folder / "logs" / "wandb_ids.json").read_text()).values()
@@ -249,3 +251,8 @@ def test_tensorboard_takes_figures_pictures_and_histograms(job):
     assert [(event.step, event.value) for event in found.Scalars("train/loss")] == [(3, 0.5)]
     assert found.Tags()["images"] == ["samples"]
     assert found.Histograms("codebook")[0].histogram_value.num == 8
+
+
+def test_a_part_of_a_prior_is_tracked_as_its_stage(job):
+    assert replace(job, stage="stage2.1").kind == "stage2"
+    assert job.kind == "stage1"
