@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -87,6 +88,10 @@ class Prior(nn.Module, ABC):
     def incremental(self, labels: Tensor) -> Incremental:
         """The prior at the start of drawing codes for ``labels [B]``; see :class:`Incremental`."""
         return FullRecompute(self, labels)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """The prior's weights do not change inside, so its incremental forms may share what they prepare of them."""
+        return nullcontext()
 
 
 class FullRecompute:
