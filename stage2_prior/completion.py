@@ -54,7 +54,8 @@ def complete_images(
         return complete(prior, labels, known, noise, choice, settings)
 
     size = max(pass_size(prior.layout, labels.device) // candidates, 1)
-    return in_passes(complete_pass, 0, size, labels, known, noise, choice, progress=progress)
+    with prior.frozen():
+        return in_passes(complete_pass, 0, size, labels, known, noise, choice, progress=progress)
 
 
 @torch.no_grad()

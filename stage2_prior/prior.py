@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -111,6 +112,10 @@ class Prior(Autoregressive):
     def incremental(self, labels: Tensor) -> Incremental:
         """The prior at the start of drawing codes for ``labels [B]``; see :class:`Incremental`."""
         return FullRecompute(self, labels)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """The prior's weights do not change inside, so its incremental forms may share what they prepare of them."""
+        return nullcontext()
 
 
 def class_index(labels: Tensor | None, num_classes: int, batch: int, device: torch.device) -> Tensor:

@@ -117,7 +117,8 @@ def sample_images(
         return sample(prior, labels, noise, settings, known)
 
     rows = (labels, noise) if known is None else (labels, noise, known)
-    return in_passes(draw_pass, first, pass_size(prior.layout, labels.device), *rows, progress=progress)
+    with prior.frozen():
+        return in_passes(draw_pass, first, pass_size(prior.layout, labels.device), *rows, progress=progress)
 
 
 @torch.no_grad()

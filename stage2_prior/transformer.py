@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from itertools import accumulate
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.prior import Prior
 from stage2_prior.transformer_cache import CachedTransformer
+from stage2_prior.transformer_weights import sharing
 
 AXES = 3
 """Axes of a grid at most; grids with fewer lie at 0 on the others."""
@@ -106,8 +108,12 @@ class Transformer(Prior):
         return weight.split(self.layout.codebook_sizes)
 
     def incremental(self, labels: Tensor) -> CachedTransformer:
-        """The prior at the start of drawing codes for ``labels [B]``, with a preallocated key-value cache."""
+        """The prior at the start of drawing codes for ``labels [B]``, with a key-value cache."""
         return CachedTransformer(self, labels)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """Incremental forms that begin inside share one copy of the weights, laid out for them."""
+        return sharing(self)
 
 
 class Block(nn.Module):

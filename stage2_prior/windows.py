@@ -48,7 +48,8 @@ def sample_larger_images(
     _, window = window_shape(prior, shape)
     abreast = len(set(starts(shape[1], window)))  # windows that hold their state at one time
     size = max(pass_size(prior.layout, labels.device) // abreast, SMALLEST)
-    return in_passes(draw_pass, first, size, labels, noise, progress=progress)
+    with prior.frozen():
+        return in_passes(draw_pass, first, size, labels, noise, progress=progress)
 
 
 @torch.no_grad()

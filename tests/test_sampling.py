@@ -207,7 +207,7 @@ def test_logits_of_an_image_are_the_same_bits_in_any_batch(prior):
     seen = []
 
     class Spy:
-        layout, num_classes = model.layout, model.num_classes
+        layout, num_classes, frozen = model.layout, model.num_classes, model.frozen
 
         def incremental(self, labels):
             steps = model.incremental(labels)

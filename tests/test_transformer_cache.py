@@ -1,12 +1,13 @@
 import gc
 
+import numpy as np
 import pytest
 import torch
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior import transformer_cache
 from stage2_prior.transformer import Transformer
-from stage2_prior.transformer_cache import Step
+from stage2_prior.transformer_cache import Step, attend
 
 LAYOUT = CodeLayout(((2, 3), (3, 4)), (5, 9))
 LABELS = torch.tensor([0, 2, -1])
@@ -39,7 +40,9 @@ def test_slots_to_come_are_masked(bucket, monkeypatch):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             self.bucket = bucket
-            self.cache.fill_(3.0)  # what an earlier batch left
+            self.caches = [
+                cache.new_full((*cache.shape[:3], LAYOUT.length, cache.shape[4]), 3.0) for cache in self.caches
+            ]
 
         def __call__(self, length, grid):
             lengths.append((length, grid))
@@ -51,6 +54,29 @@ def test_slots_to_come_are_masked(bucket, monkeypatch):
     torch.testing.assert_close(found, model(codes, LABELS), atol=1e-5, rtol=1e-5)
     assert all(length % bucket == 0 or length == LAYOUT.length for length, _ in lengths)
     assert len(set(lengths)) <= -(-LAYOUT.length // bucket) + 1
+
+
+@pytest.mark.parametrize("growth", [1, 5, 100])
+@torch.no_grad()
+def test_the_cache_grows_with_the_slots(growth, monkeypatch):
+    monkeypatch.setattr(transformer_cache, "GROWTH", growth)
+    model, codes = build(), codes_of(3)
+    steps = model.incremental(LABELS)
+    for t in range(LAYOUT.length):
+        logits = steps.next_logits(codes[:, t - 1] if t else None)
+        slots = steps.step.caches[0].shape[3]
+        assert slots == min(-(-(t + 1) // growth) * growth, LAYOUT.length)
+        torch.testing.assert_close(logits, model(codes, LABELS)[:, t], atol=1e-5, rtol=1e-5)
+
+
+def test_attention_is_the_softmax_of_its_definition():
+    torch.manual_seed(0)
+    query, keys, values = torch.randn(2, 3, 4), torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4)
+    hidden = torch.tensor([[0.0, 0.0, 0.0, -torch.inf, -torch.inf]])
+    scores = np.einsum("bhd,bhtd->bht", query, keys)[:, :, :3]
+    weight = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    expected = np.einsum("bht,bhtd->bhd", weight, values[:, :, :3])
+    np.testing.assert_allclose(attend(query, keys, values, hidden), expected, atol=1e-6)
 
 
 @torch.no_grad()
@@ -71,19 +97,6 @@ def test_weights_are_taken_as_they_are_at_the_start():
     for parameter in model.parameters():
         parameter.mul_(0.9)
     torch.testing.assert_close(stepwise(model.incremental(LABELS), codes), model(codes, LABELS), atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_weights_copied_later_stay_where_they_are():
-    model, other = build(tied=True), build(tied=True)
-    for parameter in other.parameters():
-        parameter.mul_(0.5)
-    step = Step(model, 1)
-    places = [tensor.data_ptr() for tensor in step.weights.tensors()]
-    step.weights.copy_from(other)
-    assert [tensor.data_ptr() for tensor in step.weights.tensors()] == places
-    for mine, theirs in zip(step.weights.tensors(), Step(other, 1).weights.tensors(), strict=True):
-        assert torch.equal(mine, theirs)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
