@@ -7,7 +7,8 @@ The table has a row per contender, grid and batch:
 - ``recompute``: the whole prefix goes through the transformer for every code;
 - ``Llama``: Hugging Face transformers' ``generate`` with its key-value cache, a model of the same size;
 - ``pixelcnn``: with its cache; ``full forwards``: all of the grid goes through the prior for every code;
-  ``rows so far``: the rows up to the current one only.
+  ``rows so far``: the rows up to the current one only;
+- ``hierarchy``: the same for two grids of codes, as of VQ-VAE-2, with a stack of 15 layers for each.
 
 Loops without a cache would run for many minutes: a few of their steps are timed and stand for all; their rows end
 in ``*``. All else is timed whole. Llama needs Hugging Face transformers (``pip install -e '.[benchmarks]'``) and is
@@ -33,7 +34,7 @@ from tests.benchmarks import llama
 from tests.benchmarks.timing import bytes_per_second, seconds
 
 CODES = 512
-HEADINGS = f"{'prior':>12}{'contender':>20}{'grid':>8}{'batch':>7}{'seconds':>11}{'images/s':>11}{'cached is':>12}"
+HEADINGS = f"{'prior':>12}{'contender':>20}{'grid':>14}{'batch':>7}{'seconds':>11}{'images/s':>11}{'cached is':>12}"
 
 
 class Time(NamedTuple):
@@ -48,11 +49,12 @@ class Case:
     """What is timed.
 
     Attributes:
-        side: Of the square grid.
+        side: Of the square grid, the finest.
         batch: Images drawn together.
         repeats: Runs of which the shortest counts.
         device: Where.
         dtype: Of the weights.
+        levels: Number of grids, each of half the next one's side.
     """
 
     side: int
@@ -60,11 +62,17 @@ class Case:
     repeats: int
     device: torch.device
     dtype: torch.dtype = torch.float32
+    levels: int = 1
+
+    @property
+    def sides(self) -> list[int]:
+        """Of the grids, coarse to fine."""
+        return [self.side // 2**finer for finer in reversed(range(self.levels))]
 
     @property
     def layout(self) -> CodeLayout:
         """Of the codes."""
-        return CodeLayout(((self.side, self.side),), (CODES,))
+        return CodeLayout(tuple((side, side) for side in self.sides), (CODES,) * self.levels)
 
     @property
     def labels(self) -> Tensor:
@@ -137,8 +145,8 @@ def show(prior: str, case: Case, times: Iterator[Time]) -> None:
     for contender, took in times:
         first = first or took
         speed, ratio = f"{case.batch / took:.2f}", f"{took / first:.1f}x"
-        grid = f"{case.side}x{case.side}"
-        print(f"{prior:>12}{contender:>20}{grid:>8}{case.batch:>7}{took:>10.3f}s{speed:>11}{ratio:>12}", flush=True)
+        grid = "+".join(f"{side}x{side}" for side in case.sides)
+        print(f"{prior:>12}{contender:>20}{grid:>14}{case.batch:>7}{took:>10.3f}s{speed:>11}{ratio:>12}", flush=True)
 
 
 def memory_bound(case: Case, width: int, layers: int) -> float:
@@ -153,7 +161,8 @@ def memory_bound(case: Case, width: int, layers: int) -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--priors", nargs="+", choices=["transformer", "pixelcnn"], default=["transformer", "pixelcnn"])
+    priors = ["transformer", "pixelcnn", "hierarchy"]
+    parser.add_argument("--priors", nargs="+", choices=priors, default=priors)
     parser.add_argument("--sides", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--repeats", type=int, default=3)
@@ -165,11 +174,12 @@ def main() -> None:
     contenders: dict[str, Callable[[Case], Iterator[Time]]] = {
         "transformer": lambda case: transformer_times(case, 256, 8, 4, whole=True),
         "pixelcnn": lambda case: pixelcnn_times(case, chosen.attention_every),
+        "hierarchy": lambda case: pixelcnn_times(case, chosen.attention_every),
     }
     for name in chosen.priors:
         for side in chosen.sides:
             for batch in chosen.batches:
-                case = Case(side, batch, chosen.repeats, device)
+                case = Case(side, batch, chosen.repeats, device, levels=1 + (name == "hierarchy"))
                 show(name, case, contenders[name](case))
     if device.type == "cuda":
         print("transformer: 12 layers of width 768, bfloat16")
