@@ -28,7 +28,7 @@ from pipelines.figures import objective_value, objectives
 from pipelines.gpu_slots import gpu_slot
 from pipelines.hardware import Hardware
 from pipelines.info import asked_for_info, show_info
-from pipelines.schema import check_keys
+from pipelines.schema import check_keys, groups
 from pipelines.secrets import redact
 from pipelines.signals import STOPPED
 from pipelines.sweep import JobFailed, SweepStart, first_process, note_error, recorded
@@ -170,9 +170,10 @@ def explain(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
-            return (
-                f"{cause.full_key}: no such key;{suggestion(str(cause.key), [str(key) for key in cause.parent_node])}"
-            )
+            key, valid = str(cause.key), [str(key) for key in cause.parent_node]
+            if "/" in key:  # a group's name, that Hydra looks for among the keys when there is no such group
+                valid = groups()
+            return f"{cause.full_key}: no such key;{suggestion(key, valid)}"
         cause = cause.__cause__
     return one_line(error)
 

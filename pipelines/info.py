@@ -21,6 +21,13 @@ from rich.table import Table
 from pipelines.building import find, name_of
 from pipelines.schema import KEYS
 
+TARGETS = {
+    "stage1.trainer": "pipelines.fit.StageTrainer",
+    "stage2.trainer": "pipelines.fit.StageTrainer",
+    "sampling": "stage2_prior.sampling.SamplingSettings",
+}
+"""Nodes that say no target, since it is always the same."""
+
 HYDRAS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 """What Hydra itself tells with ``--info``."""
 
@@ -75,6 +82,11 @@ def show_info(config_name: str, arguments: Sequence[str]) -> None:
         console.print(f"[cyan]{key.path}[/] = {key.value}" + (f"  [dim]{_plain(key.kind)}[/]" if key.kind else ""))
         if key.meaning:
             console.print(Padding(_plain(key.meaning), (0, 0, 0, 4)))
+
+
+def _readable(text: str) -> str:
+    """A docstring's words without its markup."""
+    return re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "")
 
 
 def _plain(text: str) -> str:
@@ -150,7 +162,7 @@ def comments_of(file: Traversable, prefix: str = "") -> dict[str, str]:
 
 def keys_of(node: Mapping[str, Any], texts: Mapping[str, str], path: str = "") -> Iterator[Key]:
     """Every key below a node, with what is known of it."""
-    hints, meanings = _signature(node.get("_target_"))
+    hints, meanings = _signature(node.get("_target_", TARGETS.get(path)))
     for name, value in node.items():
         full = f"{path}.{name}".lstrip(".")
         meaning = texts.get(full) or meanings.get(name, "")
@@ -160,7 +172,8 @@ def keys_of(node: Mapping[str, Any], texts: Mapping[str, str], path: str = "") -
             yield Key(full, str(value), "", "the class; one of yours with trust=[its package]")
         else:
             hint = hints.get(name, KEYS.get(full))
-            yield Key(full, "null" if value is None else str(value), "" if hint is None else name_of(hint), meaning)
+            kind = "" if hint is None else name_of(hint)
+            yield Key(full, "null" if value is None else str(value), kind, _readable(meaning))
 
 
 def _signature(target: Any) -> tuple[Mapping[str, Any], Mapping[str, str]]:
@@ -172,7 +185,11 @@ def _signature(target: Any) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     except ValueError:
         return {}, {}
     hints = typing.get_type_hints(made.__init__ if inspect.isclass(made) else made)
-    return hints, described(inspect.getdoc(made) or "")
+    documented = reversed(made.__mro__) if inspect.isclass(made) else [made]  # a class says what its base does not
+    meanings: dict[str, str] = {}
+    for part in documented:
+        meanings |= described(inspect.cleandoc(part.__doc__ or ""))
+    return hints, meanings
 
 
 def described(docstring: str) -> dict[str, str]:

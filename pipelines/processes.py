@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -68,7 +67,9 @@ def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> No
     elif processes == 1:
         task(*arguments)
     else:
-        _wait_for(spawn(_spawned, args=(processes, _free_port(), task, arguments), nprocs=processes, join=False))
+        # Held here from the start: a port that is only known to be free may be another's by the time they listen.
+        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+        _wait_for(spawn(_spawned, args=(processes, store.port, task, arguments), nprocs=processes, join=False))
 
 
 def _wait_for(context: ProcessContext) -> None:
@@ -127,6 +128,7 @@ def _spawned(local_rank: int, processes: int, port: int, task: Callable[..., Non
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
         TORCHELASTIC_RUN_ID="spawned",  # Lightning takes the processes as they are
+        TORCHELASTIC_USE_AGENT_STORE="True",  # the parent's, where they find each other
     )
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
@@ -145,9 +147,3 @@ def _from_slurm(environment: Any) -> None:
         # Every process of a job finds the same port, two jobs on a node different ones.
         MASTER_PORT=environment.get("MASTER_PORT", str(15000 + int(environment["SLURM_JOB_ID"]) % 20000)),
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -125,7 +125,8 @@ def samples(run: Run) -> str:
     words = "New images, drawn by the prior and decoded by the tokenizer, none picked by hand."
     if in_turn:
         words += " The classes come in turn, one to a column." if heads else " The classes come in turn, row by row."
-    shown = [(name.replace("_", "-"), str(value)) for name, value in settings.items() if value is not None]
+    told = {name: value for name, value in settings.items() if value is not None and name != "prior"}
+    shown = [(name.replace("_", "-"), str(value)) for name, value in told.items()]
     return html.section(
         "Samples",
         html.box(

@@ -44,7 +44,7 @@ img{display:block;width:100%;height:auto;border-radius:6px}
 img+figcaption{margin-top:8px}
 .heads{display:grid;font-size:.75rem;color:var(--soft);text-align:center;margin-bottom:4px}
 .heads span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;padding:0 1px}
-dl{display:grid;grid-template-columns:auto 1fr;gap:4px 16px;margin:0;font-size:.9375rem}
+dl{display:grid;grid-template-columns:fit-content(60%) 1fr;gap:4px 16px;margin:0;font-size:.9375rem}
 dd{margin:0;font-variant-numeric:tabular-nums}
 .chart figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:2px 16px;margin-bottom:12px}
 .chart figcaption b{color:var(--text);font-size:.9375rem}
@@ -76,14 +76,15 @@ background:var(--text);color:var(--card);font-style:normal;white-space:nowrap}
 table{border-collapse:collapse;width:100%;font-size:.9375rem}
 th,td{text-align:left;padding:7px 12px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:500;font-size:.8125rem}tr:last-child td{border-bottom:0}
-td.number{font-variant-numeric:tabular-nums;white-space:nowrap}
+td.number{font-variant-numeric:tabular-nums;white-space:nowrap}th.right,td.right{text-align:right}
+tr.best td{font-weight:650}
 details{border-bottom:1px solid var(--line)}details:last-of-type{border-bottom:0}
 summary{cursor:pointer;padding:8px 0}
 pre,code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.8125rem}
 pre{background:var(--code);border:1px solid var(--line);border-radius:8px;padding:12px 14px;margin:4px 0 14px;
 line-height:1.5;overflow-x:auto;overflow-wrap:normal}
 a{color:var(--a)}
-.jobs{display:grid;grid-template-columns:repeat(auto-fill,minmax(280px,1fr));gap:14px;margin:14px 0 0}
+.jobs{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr));gap:14px;margin:14px 0 0}
 .jobs .box{margin:0}.job{font-size:.875rem;line-height:1.45;margin-bottom:10px}
 .job span{color:var(--soft);white-space:nowrap;font-variant-numeric:tabular-nums}.job .note{margin:8px 0 0}
 .scroll table{min-width:max-content}

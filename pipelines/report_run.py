@@ -25,8 +25,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the run."""
-        return self.folder.path.absolute().name
+        """Name of the run; of a sweep's job, whose folder has but a number, the sweep's with it."""
+        path = self.folder.path.absolute()
+        return f"{path.parent.name}/{path.name}" if path.name.isdigit() else path.name
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, dict[int, float]]]:

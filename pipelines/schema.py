@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 import yaml
@@ -68,6 +69,17 @@ def known_keys(config_name: str) -> dict[str, frozenset[str]]:
         if keys and "_target_" not in keys:
             known[group] = frozenset(keys)
     return known
+
+
+def groups(below: str = "") -> list[str]:
+    """Every group of ``conf``, as an override names it."""
+    folder = files("conf") / below
+    found = [f"{below}/{entry.name}".lstrip("/") for entry in folder.iterdir() if _is_group(entry)]
+    return [name for group in sorted(found) for name in (group, *groups(group))]
+
+
+def _is_group(entry: Traversable) -> bool:
+    return entry.is_dir() and entry.name not in ("hydra", "__pycache__")
 
 
 def _keys_of_group(group: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from pipelines import processes
 from stage2_prior.files import read_json, write_json
 
 Status = Literal["running", "finished", "failed", "stopped"]
@@ -121,8 +122,15 @@ class SweepStart(Callback):
         """Note the folder, and that what it says of jobs is of an earlier sweep.
 
         Raises:
-            SystemExit: If the jobs are to lie in folders of different names; Hydra swallows any other exception here.
+            SystemExit: If the jobs are to lie in folders of different names, or several processes would each launch
+                the sweep; Hydra swallows any other exception here.
         """
+        if processes.started_elsewhere():
+            message = (
+                "error: -m: a sweep has one process that launches it, and torchrun or SLURM started several: start it "
+                "by itself with trainer=ddp trainer.devices=N, on many machines with hydra/launcher=submitit_slurm"
+            )
+            raise SystemExit(message if first_process() else 1)
         for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
             if override.key_or_group == "output" and override.is_sweep_override():
                 raise SystemExit("error: output: a sweep has one folder, its jobs have numbered ones below it")

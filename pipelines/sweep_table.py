@@ -18,7 +18,7 @@ from rich.text import Text
 from pipelines import report_page as html
 from pipelines.command import console
 from pipelines.figures import DEFAULT, final_figures, goal
-from pipelines.report_charts import figure
+from pipelines.report_charts import figure, percent
 from pipelines.run_folder import RunFolder
 from pipelines.sweep import JobRecord, earlier_jobs, read_records
 from stage2_prior.files import replacing
@@ -134,9 +134,16 @@ def as_table(sweep: Sweep) -> Table:
     table.add_column("status", overflow="fold")
     for row in sweep.rows:
         values = [row.overrides.get(key, "") for key in sweep.varied]
-        numbers = [figure(row.figures[name]) if name in row.figures else "" for name in sweep.shown]
+        numbers = [value_of(row, name) for name in sweep.shown]
         table.add_row(*map(Text, (str(row.record.number), *values, *numbers, status(row.record))))  # brackets stay
     return table
+
+
+def value_of(row: Row, name: str) -> str:
+    """A job's figure as people read it, nothing where it has none."""
+    if name not in row.figures:
+        return ""
+    return (percent if name.startswith("stage1.usage") else figure)(row.figures[name])
 
 
 def shortest(keys: Sequence[str]) -> list[str]:
@@ -186,17 +193,19 @@ def as_page(sweep: Sweep) -> str:
 
 def page_table(sweep: Sweep) -> str:
     """The table of the page; a job's number leads to its report."""
-    heads = "".join(
-        f"<th>{escape(head)}</th>" for head in ("job", *shortest(sweep.varied), *shortest(sweep.shown), "status")
-    )
+    classes = ["number"] * (1 + len(sweep.varied)) + ["number right"] * len(sweep.shown) + ["number"]
+    heads = ("job", *shortest(sweep.varied), *shortest(sweep.shown), "status")
+    head = "".join(f'<th class="{kind}">{escape(name)}</th>' for kind, name in zip(classes, heads, strict=True))
     body = ""
-    for row in sweep.rows:
+    for place, row in enumerate(sweep.rows):
         cells = [link(sweep, row, str(row.record.number))]
         cells += [escape(row.overrides.get(key, "")) for key in sweep.varied]
-        cells += [figure(row.figures[name]) if name in row.figures else "" for name in sweep.shown]
+        cells += [value_of(row, name) for name in sweep.shown]
         cells.append(escape(row.record.status))
-        body += "<tr>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>\n"
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>\n{body}</tbody></table>\n"
+        best = ' class="best"' if place == 0 and sweep.objective in row.figures else ""
+        inside = "".join(f'<td class="{kind}">{cell}</td>' for kind, cell in zip(classes, cells, strict=True))
+        body += f"<tr{best}>{inside}</tr>\n"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>\n"
 
 
 def thumbnail(sweep: Sweep, row: Row) -> str:
@@ -204,10 +213,10 @@ def thumbnail(sweep: Sweep, row: Row) -> str:
     grid = sweep.folder / str(row.record.number) / "samples" / "grid.png"
     pairs = zip(shortest(sweep.varied), sweep.varied, strict=True)
     words = ", ".join(f"{short} {row.overrides.get(key, '–')}" for short, key in pairs)
-    value = row.figures.get(sweep.objective)
+    value = value_of(row, sweep.objective)
     title = f"<b>{link(sweep, row, f'job {row.record.number}')}</b> {escape(words)}"
-    if value is not None:
-        title += f" <span>{escape(sweep.objective)} {figure(value)}</span>"
+    if value:
+        title += f" <span>{escape(sweep.objective)} {value}</span>"
     if row.record.status != "finished":
         title += f'<div class="note">{escape(status(row.record))}</div>'
     picture = html.picture(grid, f"samples of job {row.record.number}", width=THUMBNAIL) if grid.exists() else ""

@@ -35,6 +35,10 @@ def test_every_key_of_the_configuration_is_there_with_type_and_meaning(info):
     assert "trainer.devices = 1  int or auto" in shown
     assert "share of labels hidden in training, for guidance" in shown  # a comment
     assert "Processes on each machine" in shown  # a docstring
+    assert "weight of the commitment term" in shown  # a base class's
+    assert "stage2.trainer.max_steps = 10000  int" in shown  # of a node without a target
+    assert "Keep the likeliest codes" in shown or "only the likeliest codes that hold" in shown
+    assert not re.search(":class:|``", shown)  # no markup
 
 
 def test_every_option_is_there_with_its_first_comment(info):

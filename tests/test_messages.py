@@ -41,6 +41,7 @@ WRONG = {
     "stage1.model.channels=5": ("channels", "1 to 4"),
     "stage1.model.factor=3": ("factor", "power of two"),
     "stage1.model.margin=1": ("image_size 30×30", "32×32 would work"),
+    "stage1/quantiser=ema": ("stage1/quantiser", "did you mean stage1/quantizer?"),
     "stage1.quantizer.dim=0": ("dim", "at least 1, got 0"),
     "stage1.quantizer.codebook_size=-1": ("codebook_size", "at least 1, got"),
     "stage1.quantizer.decay=2": ("decay", "in [0, 1), got 2"),

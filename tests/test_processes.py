@@ -1,4 +1,5 @@
 import os
+import socket
 
 import pytest
 import torch
@@ -33,6 +34,17 @@ def _fail_on_the_second(rank):
 def test_a_rank_that_fails_ends_the_command():
     with pytest.raises(ProcessRaisedException):
         on_two_ranks(_fail_on_the_second)
+
+
+def test_the_port_where_they_meet_is_held_before_they_start(monkeypatch):
+    def spawn(task, args, nprocs, join):
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", args[1]))
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(processes, "spawn", spawn)
+    with pytest.raises(RuntimeError, match="seen"):
+        processes.run_on_all(_append, processes=2)
 
 
 def _append(values, value):

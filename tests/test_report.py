@@ -196,6 +196,7 @@ def test_samples_say_how_they_were_drawn_and_of_which_class(run):
     for name, value in (("n", "20"), ("seed", "5"), ("temperature", "0.85"), ("guidance", "1.5")):
         assert f"<dt>{name}</dt><dd>{value}</dd>" in source
     assert "<dt>top-p</dt>" not in source
+    assert source.count("<dt>prior</dt>") == 1  # its fingerprint, in the configuration
     assert re.findall(r'<span title="(\w+)">', source) == ["cat", "dog"] * 5
 
 
@@ -304,6 +305,12 @@ def test_settings_and_fingerprints_are_there(run):
     assert {"tokenizer/settings.yaml", "prior/settings.yaml", "samples/settings.yaml", FINGERPRINT} <= set(texts)
     assert any("hidden: 77" in words for words in texts)
     assert sum(bool(re.fullmatch("[0-9a-f]{64}", words)) for words in texts) == 3
+
+
+def test_a_job_of_a_sweep_is_named_with_the_sweep(tmp_path):
+    texts = Page(report(make_run(tmp_path / "rates" / "3"))).texts
+    assert "rates/3" in texts
+    assert "rates/3 – report" in texts
 
 
 def test_commands_name_the_run_as_it_is_called_from_here(run, monkeypatch):

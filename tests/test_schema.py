@@ -1,6 +1,7 @@
 import pytest
 
-from pipelines.schema import check_keys, known_keys
+from pipelines.schema import check_keys, groups, known_keys
+from tests.test_conf import options
 from tests.tiny import compose
 
 
@@ -31,3 +32,8 @@ def test_what_nothing_reads_or_does_not_fit_is_named(change, message):
 def test_every_commands_own_keys_are_known(command, needed):
     check_keys(compose(*needed, command=command), command)
     assert "debug" in known_keys(command)[""]
+
+
+def test_groups_are_named_as_overrides_name_them():
+    assert {"data", "stage1", "stage1/quantizer", "stage2", "experiment"} <= set(groups())
+    assert all(options(group) for group in groups())

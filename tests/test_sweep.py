@@ -1,6 +1,7 @@
 """A sweep: jobs that share stage one, one that fails, records, the objective, nothing left behind."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -100,6 +101,19 @@ def test_a_wrong_sweep_is_refused_before_any_job(sweep, words, message, tmp_path
     code, _ = sweep(*words)
     assert message in code
     assert not (tmp_path / "sweep" / "jobs").exists()
+
+
+def test_a_sweep_that_torchrun_starts_is_refused_by_every_process(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pipelines.run"]
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    ended = subprocess.run(
+        [*torchrun, "-m", *TINY, *two, "output=sweep", "seed=1,2"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "trainer=ddp trainer.devices=N" in said
+    assert "hydra/launcher=submitit_slurm" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_job_that_cannot_start_is_listed(sweep, tmp_path):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipelines.command import console
 from pipelines.sweep import JobRecord, set_aside
-from pipelines.sweep_table import Sweep, as_csv, as_page, shortest, split, write_table
+from pipelines.sweep_table import Row, Sweep, as_csv, as_page, shortest, split, value_of, write_table
 
 
 @pytest.fixture
@@ -74,7 +74,15 @@ def test_the_page_is_self_contained_and_shows_samples(folder):
     assert "it &lt;broke&gt;" in page
     assert "<broke>" not in page
     assert "2 of 3 jobs finished" in page
+    (best,) = re.findall(r'<tr class="best">(.*?)</tr>', page)
+    assert '<td class="number right">2.25</td>' in best
     assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_shares_are_in_percent():
+    row = Row(JobRecord(0), {}, {"stage1.usage": 0.0125, "stage1.usage_1": 1.0, "stage2.nats": 0.0125})
+    names = ("stage1.usage", "stage1.usage_1", "stage2.nats", "stage1.psnr")
+    assert [value_of(row, name) for name in names] == ["1.25 %", "100 %", "0.0125", ""]
 
 
 def test_the_table_is_written_and_says_what_did_not_finish(folder):
