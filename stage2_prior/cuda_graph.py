@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, finalize
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+BUCKET = 64
+"""Attention goes over a multiple of so many slots, those to come masked: one recording for each multiple."""
 
 WARM_UP = 3
 """Runs before the recording, in which libraries allocate their workspaces and choose their kernels."""
@@ -45,3 +50,32 @@ class CUDAGraphs:
         with torch.cuda.graph(graph):
             result = self.function(*key)
         return graph, result
+
+
+Kept = TypeVar("Kept")
+
+_free: WeakKeyDictionary[nn.Module, dict[Hashable, list[Any]]] = WeakKeyDictionary()
+
+
+def on_loan(
+    user: object, owner: nn.Module, key: Hashable, make: Callable[[], Kept], renew: Callable[[Kept], None]
+) -> Kept:
+    """A thing with recordings that is nobody else's as long as ``user`` lives.
+
+    After that it is kept for the next one, since to record takes as long as many steps.
+
+    Args:
+        user: Who gets it.
+        owner: The module that it belongs to; it lives no longer.
+        key: What tells the owner's things apart.
+        make: Makes one, if none is free.
+        renew: Prepares one that is free.
+    """
+    free = _free.setdefault(owner, {}).setdefault(key, [])
+    if free:
+        kept: Kept = free.pop()
+        renew(kept)
+    else:
+        kept = make()
+    finalize(user, free.append, kept)
+    return kept

@@ -55,14 +55,21 @@ class CachedAttention:
         self.attention = attention
         weight = attention.out.weight
         shape = (batch, attention.heads, length, len(weight) // attention.heads)
-        self.keys = weight.new_empty(shape)
-        self.values = weight.new_empty(shape)
+        self.keys = weight.new_zeros(shape)  # what is masked counts as 0 times its value, and 0 times NaN is NaN
+        self.values = weight.new_zeros(shape)
 
-    def next(self, place: int, features: Tensor, before: Tensor) -> Tensor:
-        """What is added to ``features [B, C]`` of a place; ``before [B, C]`` embeds the code before it."""
-        here = slice(place, place + 1)
-        query, self.keys[:, :, here], self.values[:, :, here] = self.attention.project(
-            features[:, None], before[:, None]
-        )
-        mixed = F.scaled_dot_product_attention(query, self.keys[:, :, : here.stop], self.values[:, :, : here.stop])
+    def next(self, place: Tensor, features: Tensor, before: Tensor, to_come: Tensor) -> Tensor:
+        """What is added to ``features [B, C]`` of a place.
+
+        Args:
+            place: int64 ``[1]``.
+            features: ``[B, C]``.
+            before: ``[B, C]``, embeds the code before the place.
+            to_come: bool ``[T]``, of the first T places those after this one.
+        """
+        query, key, value = self.attention.project(features[:, None], before[:, None])
+        self.keys.index_copy_(2, place, key)
+        self.values.index_copy_(2, place, value)
+        keys, values = self.keys[:, :, : len(to_come)], self.values[:, :, : len(to_come)]
+        mixed = F.scaled_dot_product_attention(query, keys, values, ~to_come[None])
         return self.attention.merge(mixed)[:, 0]

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from stage2_prior.cuda_graph import BUCKET, CUDAGraphs, on_loan
 from stage2_prior.pixelcnn_attention import CachedAttention
+from stage2_prior.pixelcnn_weights import StackWeights
 
 if TYPE_CHECKING:
-    from stage2_prior.pixelcnn import GatedLayer, GatedStack, PixelCNN
+    from stage2_prior.pixelcnn import GatedStack, PixelCNN
 
 
 class CachedPixelCNN:
@@ -33,10 +35,10 @@ class CachedPixelCNN:
         if codes is not None:
             self.codes[:, self.position - 1] = codes
         level = bisect_right(self.starts, self.position) - 1
-        start = self.starts[level]
-        if self.position == start > 0:
+        first_of_grid = self.position == self.starts[level]
+        if first_of_grid and level > 0:
             self.stack = self._begin_grid(level)
-        logits = self.stack.next_logits(self.codes[:, start : self.position])
+        logits = self.stack.next_logits(None if first_of_grid else codes)
         self.position += 1
         return F.pad(logits, (0, self.prior.layout.vocabulary - logits.shape[1]), value=-torch.inf)
 
@@ -47,34 +49,49 @@ class CachedPixelCNN:
             self.codes[:, start:end].unflatten(1, done.shape)
             for done, (start, end) in zip(coarser, pairwise(self.starts), strict=False)
         ]
-        return CachedStack(stack, stack.condition(self.labels, codes))
+        condition = stack.condition(self.labels, codes)
+        if condition.device.type != "cuda":
+            return CachedStack(stack, condition)
+        key = (condition.shape, condition.device, condition.dtype)
+        return on_loan(
+            self, stack, key, lambda: CachedStack(stack, condition), lambda kept: kept.restart(stack, condition)
+        )
 
 
 class CachedStack:
     """A grid's gated stacks in the middle of it, with what the next place needs of those before.
 
     The vertical stack runs once for a whole row, and so does all that it and the condition give to the horizontal
-    stack, which runs at one place. Each layer reads its inputs through a window that stays where it is and past
-    which they move, so buffers and views are made once.
+    stack, which runs at one place. What a step reads and writes stays where it is; a step that is repeated changes
+    nothing, since rows and places that are done are kept apart from the windows through which the layers see them.
+    So a step can be a CUDA graph.
 
     Args:
-        stack: The weights, as they are now.
+        stack: Whose shapes and weights are copied.
         condition: What its ``condition`` returned, ``[B, C, H or 1, W or 1]``.
     """
 
     def __init__(self, stack: GatedStack, condition: Tensor) -> None:
-        self.stack = stack
-        self.condition = condition.permute(2, 3, 0, 1)  # [H or 1, W or 1, B, C]
-        self.layers = [LayerWeights(layer) for layer in stack.gated_layers]
-        self.head = [(layer.weight[:, :, 0, 0], bias_of(layer)) for layer in stack.head if isinstance(layer, nn.Conv2d)]
+        self.shape = stack.shape
+        self.weights = StackWeights.of(stack)
+        self.condition = condition.permute(2, 3, 0, 1).contiguous()  # [H or 1, W or 1, B, C]
         batch, channels = condition.shape[:2]
-        (height, width), depth, reach = stack.shape, len(self.layers), stack.kernel // 2
-        new = condition.new_zeros
+        (height, width), depth, reach = stack.shape, len(self.weights.layers), stack.kernel // 2
+        new, device = condition.new_zeros, condition.device
+        on_gpu = device.type == "cuda"
+        self.place = torch.zeros(1, dtype=torch.int64, device=device)
+        self.counting = torch.arange(max(height * width, reach), device=device)
+        self.no_code = len(self.weights.codes) - 1
+        self.known = torch.full((batch, width + height * width), self.no_code, device=device)  # a row above the grid
+
+        self.done_rows = new(reach + 1, depth, width + 2 * reach, batch, channels)  # inputs; row i at i % (reach + 1)
         self.rows = new(depth, width + 2 * reach, batch, reach + 1, channels)  # inputs of the vertical layers
         self.row = self.rows[:, reach:-reach, :, -1]  # [depth, W, B, C]: the current row
         shifted = self.rows.flatten(3).unfold(1, width, 1).movedim(-1, 2)  # [depth, k, W, B, (r + 1) * C]
         self.above_and_here = [[x.flatten(0, 1) for x in layer] for layer in shifted]  # [W * B, (r + 1) * C] each
         self.given = new(depth, width, batch, 2 * channels)  # what the current row gives to the horizontal layers
+
+        self.done_places = new(depth, reach + width, batch, channels)  # inputs; `reach` places left of the row are zero
         self.places = new(depth + 1, batch, reach + 1, channels)  # inputs of the horizontal layers, last their output
         self.here = list(self.places[:, :, -1])  # [B, C] each: the current place
         self.left_and_here = list(self.places.flatten(2))  # [B, (r + 1) * C] each
@@ -82,70 +99,84 @@ class CachedStack:
             index: CachedAttention(attention, batch, height * width)
             for index, attention in stack.attention_after.items()
         }
+        self.position = 0
+        self.bucket = BUCKET if on_gpu else 1
+        self.call = CUDAGraphs(self.run) if on_gpu else self.run
 
-    def next_logits(self, codes: Tensor) -> Tensor:
-        """Logits ``[B, codebook_size]`` of the place after ``codes [B, n]``, the grid's so far."""
-        place, width = codes.shape[1], self.stack.shape[1]
-        row, column = divmod(place, width)
-        before = self.stack.code(codes[:, -1]) if place else torch.zeros_like(self.here[0])  # [B, C]
-        if column == 0:
-            self._vertical(row, codes[:, -width:])
-            self.places.zero_()
-            self.here[0].copy_(self.stack.place[:, row, 0])
+    def restart(self, stack: GatedStack, condition: Tensor) -> None:
+        """Begin the grid anew, with the stack's weights as they are now and another condition of the same shape."""
+        self.weights.copy_from(stack)
+        self.condition.copy_(condition.permute(2, 3, 0, 1))
+        self.known.fill_(self.no_code)
+        self.done_rows.zero_()
+        self.position = 0
+
+    def next_logits(self, codes: Tensor | None) -> Tensor:
+        """Logits ``[B, codebook_size]`` of the next place; ``codes [B]`` are those of the one before, None at first."""
+        (height, width), place = self.shape, self.position
+        if codes is not None:
+            self.known[:, width + place - 1] = codes
+        self.place.fill_(place)
+        self.position += 1
+        seen = min(-(-self.position // self.bucket) * self.bucket, height * width) if self.attention else 0
+        return self.call(place % width == 0, seen)
+
+    def run(self, row_begins: bool, seen: int) -> Tensor:
+        """The step itself: logits ``[B, codebook_size]`` of :attr:`place`.
+
+        Args:
+            row_begins: Whether the place is the first of its row.
+            seen: Places that attention goes over, at least those so far; those to come are masked.
+        """
+        weights, width = self.weights, self.shape[1]
+        row, column = self.place // width, self.place % width
+        if row_begins:
+            self._vertical(row)
+        before = weights.codes[self.known.index_select(1, self.place + (width - 1))[:, 0]]  # [B, C]
+        place = weights.places.flatten(0, 1).index_select(0, self.place)  # [1, C]
+        reach = self.places.shape[2] - 1
+        done = self.done_places.index_select(1, column + self.counting[:reach])  # [depth, r, B, C]
+        self.places[:-1, :, :-1] = done.transpose(1, 2)
+        if row_begins:
+            self.here[0].copy_(place.expand_as(self.here[0]))
         else:
-            self.places[:, :, :-1] = self.places[:, :, 1:].clone()
-            torch.add(before, self.stack.place[:, row, column], out=self.here[0])
-        return self._horizontal(place, before)
+            torch.add(before, place, out=self.here[0])
+        logits = self._horizontal(column, before, self.counting[:seen] > self.place)
+        self.done_places.index_copy_(1, column + reach, self.places[:-1, :, -1:].transpose(1, 2))
+        return logits
 
-    def _vertical(self, row: int, above: Tensor) -> None:
-        """Run the vertical stack for a row; ``above [B, W]`` are the codes of the row above it, empty for the first."""
-        self.rows[:, :, :, :-1] = self.rows[:, :, :, 1:].clone()
-        place = self.stack.place[:, row].T[:, None]  # [W, 1, C]
-        self.row[0] = self.stack.code(above.T) + place if row else place
-        condition = self.condition[min(row, len(self.condition) - 1)]  # [W or 1, B, C]
-        for index, layer in enumerate(self.layers):
-            to_vertical, to_horizontal = F.linear(condition, layer.condition, layer.bias).chunk(2, dim=2)
+    def _vertical(self, row: Tensor) -> None:
+        """Run the vertical stack for a row, ``[1]``."""
+        weights, width, slots = self.weights, self.shape[1], len(self.done_rows)
+        done = self.done_rows.index_select(0, (row + 1 + self.counting[: slots - 1]) % slots)
+        self.rows[:, :, :, :-1] = done.movedim(0, 3)
+        above = self.known.index_select(1, row * width + self.counting[:width])  # [B, W]
+        torch.add(weights.codes[above.T], weights.places.index_select(0, row)[0, :, None], out=self.row[0])
+        condition = self.condition if len(self.condition) == 1 else self.condition.index_select(0, row)
+        for index, layer in enumerate(weights.layers):
+            to_vertical, to_horizontal = F.linear(condition[0], layer.condition, layer.bias).chunk(2, dim=2)
             x = to_vertical.expand_as(self.given[index]).flatten(0, 1)  # [W * B, 2C]
-            for seen, weight in zip(self.above_and_here[index], layer.vertical, strict=True):
+            for seen, weight in zip(self.above_and_here[index], layer.vertical.unbind(), strict=True):
                 x = torch.addmm(x, seen, weight)
             x = x.view_as(self.given[index])
             torch.add(x @ layer.vertical_to_horizontal, to_horizontal, out=self.given[index])
-            if index + 1 < len(self.layers):
+            if index + 1 < len(weights.layers):
                 torch.add(self.row[index], gate(x), out=self.row[index + 1])
+        self.done_rows.index_copy_(0, row % slots, self.rows[None, :, :, :, -1])
 
-    def _horizontal(self, place: int, before: Tensor) -> Tensor:
-        """Run the horizontal stack at one place: logits ``[B, codebook_size]``; ``before [B, C]`` as for attention."""
-        given = self.given[:, place % self.stack.shape[1]].unbind()  # [B, 2C] each
-        for index, layer in enumerate(self.layers):
+    def _horizontal(self, column: Tensor, before: Tensor, to_come: Tensor) -> Tensor:
+        """Run the horizontal stack: logits ``[B, codebook_size]``; ``before`` and ``to_come`` are for attention."""
+        given = self.given.index_select(1, column)[:, 0].unbind()  # [B, 2C] each
+        for index, layer in enumerate(self.weights.layers):
             x = torch.addmm(given[index], self.left_and_here[index], layer.horizontal)  # [B, 2C]
             added = torch.addmm(layer.residual_bias, gate(x), layer.residual)
             here = torch.add(self.here[index], added, out=self.here[index + 1])
             if index in self.attention:
-                here += self.attention[index].next(place, here, before)
+                here += self.attention[index].next(self.place, here, before, to_come)
         x = self.here[-1]
-        for weight, bias in self.head:
+        for weight, bias in self.weights.head:
             x = F.linear(x.relu(), weight, bias)
         return x
-
-
-class LayerWeights:
-    """A gated layer's convolutions as matrices that take features ``[..., inputs]`` from the left."""
-
-    def __init__(self, layer: GatedLayer) -> None:
-        # Columns of the kernel apart: each sees the row from another shift.
-        self.vertical = list(layer.vertical.weight.permute(3, 2, 1, 0).flatten(1, 2))  # k of [(r + 1) * C, 2C]
-        self.horizontal = layer.horizontal.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()  # [(r + 1) * C, 2C]
-        self.vertical_to_horizontal = layer.vertical_to_horizontal.weight[:, :, 0, 0].T  # [2C, 2C]
-        self.condition = layer.condition.weight[:, :, 0, 0]  # [4C, C]: for a linear layer
-        self.bias = torch.cat([bias_of(layer.vertical), bias_of(layer.horizontal)])  # [4C], added with the condition
-        self.residual = layer.residual.weight[:, :, 0, 0].T.contiguous()  # [C, C]
-        self.residual_bias = bias_of(layer.residual)  # [C]
-
-
-def bias_of(layer: nn.Conv2d) -> Tensor:
-    """The bias ``[C]`` of a convolution that has one."""
-    assert layer.bias is not None
-    return layer.bias
 
 
 def gate(x: Tensor) -> Tensor:

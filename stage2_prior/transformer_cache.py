@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from itertools import accumulate
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, finalize
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stage2_prior.cuda_graph import CUDAGraphs
+from stage2_prior.cuda_graph import BUCKET, CUDAGraphs, on_loan
 from stage2_prior.transformer_weights import BlockWeights, Weights
 
 if TYPE_CHECKING:
     from stage2_prior.transformer import Transformer
-
-BUCKET = 64
-"""On a GPU a step attends over a multiple of so many slots, those to come masked: one CUDA graph for each multiple."""
 
 GROWTH = 32
 """On a CPU a step attends over a multiple of so many slots, and the cache has no more."""
@@ -76,6 +72,7 @@ class Step:
         self.tokens = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of the token table
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
         self.hidden = new(length, length).fill_(-torch.inf).triu_(1)  # [T, T]: added to the scores of slots to come
+        self.epsilon = new(1).fill_(torch.finfo(self.hidden.dtype).eps)  # of the norms
         shape = (2, batch, prior.heads, length if on_gpu else 0, width // prior.heads)
         # Keys and values. What is masked counts as 0 times its value, and 0 times NaN is NaN.
         self.caches = [new(shape).zero_() for _ in prior.stack]
@@ -97,12 +94,12 @@ class Step:
         for block, turn, cache in zip(weights.blocks, turns.unbind(), self.caches, strict=True):
             x = self._attend(block, turn, cache, hidden, x)
             x = self._feed_forward(block, x)
-        return weights.heads[grid].times(normalised(x))
+        return weights.heads[grid].times(normalised(x, self.epsilon))
 
     def _attend(self, block: BlockWeights, turn: Tensor, cache: Tensor, hidden: Tensor, x: Tensor) -> Tensor:
         batch, heads, _, dim = cache.shape[1:]
-        qkv = block.qkv.times(normalised(x)).view(batch, 3, heads, dim)
-        qk = normalised(qkv[:, :2])
+        qkv = block.qkv.times(normalised(x, self.epsilon)).view(batch, 3, heads, dim)
+        qk = normalised(qkv[:, :2], self.epsilon)
         # The halves of a head are the parts of its complex numbers, see stage2_prior.transformer.rotate.
         torch.addcmul(qk * turn[0], qk.roll(dim // 2, -1), turn[1], out=qkv[:, :2])
         cache.index_copy_(3, self.slot, qkv[:, 1:, :, None].transpose(0, 1))
@@ -111,7 +108,7 @@ class Step:
         return block.attention_out.added(x, mixed.view_as(x))
 
     def _feed_forward(self, block: BlockWeights, x: Tensor) -> Tensor:
-        gate, value = block.gate_and_value.times(normalised(x)).chunk(2, dim=1)
+        gate, value = block.gate_and_value.times(normalised(x, self.epsilon)).chunk(2, dim=1)
         return block.feed_forward_out.added(x, F.silu(gate).mul_(value))
 
 
@@ -134,28 +131,16 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tenso
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view_as(query)
 
 
-def normalised(x: Tensor) -> Tensor:
+def normalised(x: Tensor, epsilon: Tensor) -> Tensor:
     """``x [..., D]`` over its root mean square, as an RMSNorm without a weight: fewer operations than PyTorch's."""
-    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
-    return x * square.div_(x.shape[-1]).add_(torch.finfo(x.dtype).eps).rsqrt_()
-
-
-_free: WeakKeyDictionary[Transformer, dict[tuple[object, ...], list[Step]]] = WeakKeyDictionary()
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * torch.addcmul(epsilon, norm, norm, value=1 / x.shape[-1]).rsqrt_()
 
 
 def _step_for(user: object, prior: Transformer, batch: int) -> Step:
-    """A step that is nobody else's as long as ``user`` lives.
-
-    On a GPU it comes back for the next user, since to record its graphs takes as long as many steps.
-    """
+    """A step that is nobody else's as long as ``user`` lives; on a GPU one with its recordings, if there is."""
     weight = prior.code.weight
     if weight.device.type != "cuda":
         return Step(prior, batch)
-    free = _free.setdefault(prior, {}).setdefault((batch, weight.device, weight.dtype), [])
-    if free:
-        step = free.pop()
-        step.weights.copy_from(prior, batch)
-    else:
-        step = Step(prior, batch)
-    finalize(user, free.append, step)
-    return step
+    key = (batch, weight.device, weight.dtype)
+    return on_loan(user, prior, key, lambda: Step(prior, batch), lambda step: step.weights.copy_from(prior, batch))

@@ -1,7 +1,9 @@
+import gc
+
 import pytest
 import torch
 
-from stage2_prior.cuda_graph import CUDAGraphs
+from stage2_prior.cuda_graph import CUDAGraphs, on_loan
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -24,3 +26,25 @@ def test_replays_are_the_function():
             assert torch.equal(result.cpu(), (torch.arange(4.0) + start) ** exponent)
     graphs(1)
     assert len(calls) == recorded
+
+
+def test_what_is_on_loan_is_nobody_elses_and_comes_back():
+    class User:
+        pass
+
+    owner, other, users, renewed = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), [User(), User(), User()], []
+
+    def borrow(user, owner, key="a"):
+        return on_loan(user, owner, key, list, renewed.append)
+
+    first, second, third = borrow(users[0], owner), borrow(users[1], owner), borrow(users[2], owner, "b")
+    assert len({id(first), id(second), id(third)}) == 3
+    assert renewed == []
+    del users[0]
+    gc.collect()
+    user = User()
+    assert borrow(user, other) is not first
+    assert borrow(user, owner, "b") is not first
+    assert renewed == []
+    assert borrow(user, owner) is first
+    assert renewed == [first]

@@ -44,11 +44,14 @@ def test_it_equals_numpy(attention, inputs):
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("bucket", [1, 4])
 @torch.no_grad()
-def test_place_by_place_it_is_the_same(attention, inputs):
+def test_place_by_place_it_is_the_same(attention, inputs, bucket):
     features, before = inputs
     expected = (attention(features, before) - features).flatten(2)
     cached = CachedAttention(attention, batch=2, length=PLACES)
     for place in range(PLACES):
-        added = cached.next(place, features.flatten(2)[:, :, place], before[:, place])
+        seen = -(-(place + 1) // bucket) * bucket
+        to_come = torch.arange(min(seen, PLACES)) > place
+        added = cached.next(torch.tensor([place]), features.flatten(2)[:, :, place], before[:, place], to_come)
         torch.testing.assert_close(added, expected[:, :, place])

@@ -1,9 +1,13 @@
+import gc
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stage1_vqvae.codes import CodeLayout
+from stage2_prior import pixelcnn_cache
 from stage2_prior.pixelcnn import PixelCNN
+from stage2_prior.pixelcnn_cache import CachedStack
 from stage2_prior.prior import FullRecompute
 from stage2_prior.sampling import SamplingSettings, image_noise, sample
 
@@ -90,3 +94,63 @@ def test_conditions_are_computed_once_a_grid():
         stack.condition.register_forward_hook(lambda *_, level=level: calls.append(level))
     stepwise(prior.incremental(LABELS), random_codes(TWO_LEVELS, 3))
     assert calls == [0, 1]
+
+
+def memory(stack):
+    """Where all lies that a step reads and writes."""
+    caches = [tensor for cache in stack.attention.values() for tensor in (cache.keys, cache.values)]
+    state = [value for value in vars(stack).values() if isinstance(value, torch.Tensor)]
+    return [tensor.data_ptr() for tensor in (*stack.weights.tensors(), *caches, *state)]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+@pytest.mark.parametrize("layout", [WIDE, TALL, SHRINKING], ids=lambda layout: str(layout.grids))
+@torch.no_grad()
+def test_a_step_is_of_fixed_shapes_in_fixed_memory_and_may_be_repeated(layout, settings, monkeypatch):
+    """What a CUDA graph asks for, run here as it is: each step twice, as a recording does, twice in the same memory."""
+    kept, keys = {}, set()
+
+    class Twice(CachedStack):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.bucket = 4
+            self.call = self.twice
+
+        def twice(self, *key):
+            keys.add((self.shape, key))
+            self.run(*key)
+            return self.run(*key)
+
+    def on_loan(stack, condition):
+        if stack not in kept:
+            kept[stack] = Twice(stack, condition)
+            return kept[stack]
+        kept[stack].restart(stack, condition)
+        return kept[stack]
+
+    monkeypatch.setattr(pixelcnn_cache, "CachedStack", on_loan)
+    prior, codes = build(layout, **settings), random_codes(layout, 3)
+    stepwise(prior.incremental(LABELS.flip(0)), codes.flip(0))
+    places = [memory(stack) for stack in kept.values()]
+    for parameter in prior.parameters():
+        parameter.mul_(0.9)
+    found = stepwise(prior.incremental(LABELS), codes)
+    torch.testing.assert_close(found, prior(codes, LABELS), atol=1e-5, rtol=0)
+    assert [memory(stack) for stack in kept.values()] == places
+    assert len(kept) == len(layout.grids)
+    assert len(keys) <= sum(2 * -(-length // 4) for length in layout.lengths)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.no_grad()
+def test_replayed_on_a_gpu_it_is_the_same():
+    prior, codes = build(TWO_LEVELS, attention_every=2, heads=2).cuda(), random_codes(TWO_LEVELS, 3).cuda()
+    expected, stacks = prior(codes, LABELS.cuda()), []
+    for _ in range(2):  # recorded, then replayed by another user
+        steps = prior.incremental(LABELS.cuda())
+        torch.testing.assert_close(stepwise(steps, codes), expected, atol=1e-4, rtol=1e-4)
+        stacks.append(steps.stack)
+        del steps
+        gc.collect()
+    assert stacks[0] is stacks[1]
+    assert stacks[0].call.recorded

@@ -1,0 +1,76 @@
+"""A gated stack's weights as its incremental form reads them: matrices that take features from the left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from stage2_prior.pixelcnn import GatedLayer, GatedStack
+
+
+class LayerWeights(NamedTuple):
+    """A gated layer's convolutions."""
+
+    vertical: Tensor  # [k, (r + 1) * C, 2C]: columns of the kernel apart, each sees the row from another shift
+    horizontal: Tensor  # [(r + 1) * C, 2C]
+    vertical_to_horizontal: Tensor  # [2C, 2C]
+    condition: Tensor  # [4C, C]: for a linear layer
+    bias: Tensor  # [4C]: of both convolutions, added with the condition
+    residual: Tensor  # [C, C]
+    residual_bias: Tensor  # [C]
+
+    @classmethod
+    def of(cls, layer: GatedLayer) -> LayerWeights:
+        """Copies."""
+        return cls(
+            layer.vertical.weight.permute(3, 2, 1, 0).flatten(1, 2).contiguous(),
+            layer.horizontal.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(),
+            layer.vertical_to_horizontal.weight[:, :, 0, 0].T.contiguous(),
+            layer.condition.weight[:, :, 0, 0].clone(),
+            torch.cat([bias_of(layer.vertical), bias_of(layer.horizontal)]),
+            layer.residual.weight[:, :, 0, 0].T.contiguous(),
+            bias_of(layer.residual).clone(),
+        )
+
+
+class StackWeights(NamedTuple):
+    """A gated stack's weights, its attention aside."""
+
+    codes: Tensor  # [codebook size + 1, C]: the last row, of no code, is zero
+    places: Tensor  # [H, W, C]
+    layers: list[LayerWeights]
+    head: list[tuple[Tensor, Tensor]]  # weights and biases of linear layers
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, stack: GatedStack) -> StackWeights:
+        """Copies of a stack's."""
+        last = [layer for layer in stack.head if isinstance(layer, nn.Conv2d)]
+        return cls(
+            F.pad(stack.code.weight, (0, 0, 0, 1)),
+            stack.place.permute(1, 2, 0).contiguous(),
+            [LayerWeights.of(layer) for layer in stack.gated_layers],
+            [(layer.weight[:, :, 0, 0].clone(), bias_of(layer).clone()) for layer in last],
+        )
+
+    def copy_from(self, stack: GatedStack) -> None:
+        """Take a stack's weights as they are now, without moving to other memory."""
+        for mine, new in zip(self.tensors(), StackWeights.of(stack).tensors(), strict=True):
+            mine.copy_(new)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All of them, in order."""
+        yield from (self.codes, self.places)
+        for tensors in (*self.layers, *self.head):
+            yield from tensors
+
+
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """The bias ``[C]`` of a convolution that has one."""
+    assert layer.bias is not None
+    return layer.bias
