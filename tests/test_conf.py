@@ -53,6 +53,13 @@ def test_quantizers_build(name):
     assert set(default.codebook_sizes) == {512}  # so that they compare
 
 
+@pytest.mark.parametrize("name", options("stage1/quantizer"))
+def test_the_cifar10_recipe_takes_any_quantizer(name):
+    stage = compose("experiment=cifar10", f"stage1/quantizer={name}")["stage1"]
+    assert stage["quantizer"] == compose(f"stage1/quantizer={name}")["stage1"]["quantizer"]
+    assert isinstance(build(stage["model"], "stage1.model"), VQVAE)
+
+
 @pytest.mark.parametrize("name", options("stage1/objective"))
 def test_objectives_build(name):
     assert callable(build(compose(f"stage1/objective={name}")["stage1"]["objective"], "stage1.objective"))
