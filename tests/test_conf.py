@@ -85,6 +85,13 @@ def test_levels_have_any_quantizer(name):
     assert bottom == 512
 
 
+@pytest.mark.parametrize("name", options("stage1/quantizer"))
+def test_the_cifar10_recipe_takes_any_quantizer(name):
+    stage = compose("experiment=cifar10", f"stage1/quantizer={name}")["stage1"]
+    assert stage["quantizer"] == compose(f"stage1/quantizer={name}")["stage1"]["quantizer"]
+    assert isinstance(build(stage["model"], "stage1.model"), Tokenizer)
+
+
 @pytest.mark.parametrize("name", options("stage1/objective"))
 def test_objectives_build(name):
     assert callable(build(compose(f"stage1/objective={name}")["stage1"]["objective"], "stage1.objective"))
