@@ -281,6 +281,7 @@ def test_classes_in_turn():
         {"guidance": -1},
         {"guidance": float("inf")},
         {"guidance_schedule": "cosine"},
+        {"precision": "float16"},
     ],
 )
 def test_settings_out_of_range_are_refused(wrong):
