@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stage2_prior.passes import in_passes, pass_size
+from stage2_prior.precision import in_precision
 from stage2_prior.prior import Prior
 from stage2_prior.sampling import SamplingSettings, draw, image_noise, sample
 
@@ -46,6 +47,8 @@ def complete_images(
         raise ValueError(f"candidates is at least 1, got {candidates}")
     if labels.shape != known.shape[:1]:
         raise ValueError(f"labels of shape [{len(known)}] expected, got {list(labels.shape)}")
+    settings = settings or SamplingSettings()
+    prior = in_precision(prior, settings.precision)
     length = prior.layout.length
     numbers = image_noise(seed, range(len(labels)), candidates * length + 1)
     noise, choice = numbers[:, :-1].unflatten(1, (candidates, length)), numbers[:, -1]
@@ -85,6 +88,8 @@ def complete(
     Returns:
         int64 ``[B, T]``.
     """
+    settings = settings or SamplingSettings()
+    prior = in_precision(prior, settings.precision)
     batch, candidates, length = noise.shape
     each = known.repeat_interleave(candidates, 0)  # [B * C, T]
     each_label = labels.repeat_interleave(candidates, 0)

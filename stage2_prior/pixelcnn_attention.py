@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stage2_prior.precision import EPSILON
+
 
 class CausalAttention(nn.Module):
     """Attention from every place of a grid to itself and all places before it, added to what it reads.
@@ -22,7 +24,7 @@ class CausalAttention(nn.Module):
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.RMSNorm(channels)
+        self.norm = nn.RMSNorm(channels, eps=EPSILON)
         self.query = nn.Linear(channels, channels, bias=False)
         self.key_value = nn.Linear(2 * channels, 2 * channels, bias=False)
         self.out = nn.Linear(channels, channels)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stage2_prior.passes import in_passes, pass_size
+from stage2_prior.precision import Precision, in_precision
 from stage2_prior.prior import NO_LABEL, Incremental, Prior
 from stage2_prior.truncation import keep_min_p, keep_top_k, keep_top_p
 
@@ -35,6 +36,8 @@ class SamplingSettings:
             ``any_class + s (of_class - any_class)``; 1 is off.
         guidance_schedule: ``constant``, or ``linear``: the scale rises from 1 at the first position, where classes
             and compositions part, to ``guidance`` at the last.
+        precision: What the prior computes in; codes are drawn in float64 either way. ``bfloat16`` halves what is read
+            for every code, its logits have 8 bits.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -46,6 +49,7 @@ class SamplingSettings:
     min_p: float | None = None
     guidance: float = 1.0
     guidance_schedule: Schedule = "constant"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
@@ -60,6 +64,8 @@ class SamplingSettings:
             raise ValueError(f"guidance is at least 0, and 1 is off, got {self.guidance}")
         if self.guidance_schedule not in get_args(Schedule):
             raise ValueError(f"guidance_schedule: constant or linear expected, got {self.guidance_schedule!r}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision: float32 or bfloat16 expected, got {self.precision!r}")
 
 
 def image_noise(seed: int, images: Iterable[int], length: int) -> Tensor:
@@ -111,7 +117,9 @@ def sample_images(
     Raises:
         ValueError: If the seed is out of range.
     """
+    settings = settings or SamplingSettings()
     noise = image_noise(seed, range(first, first + len(labels)), prior.layout.length)
+    prior = in_precision(prior, settings.precision)
 
     def draw_pass(labels: Tensor, noise: Tensor, known: Tensor | None = None) -> Tensor:
         return sample(prior, labels, noise, settings, known)
@@ -144,6 +152,7 @@ def sample(
         int64 ``[B, T]``.
     """
     settings = settings or SamplingSettings()
+    prior = in_precision(prior, settings.precision)
     steps = guided(prior, labels, settings.guidance, settings.guidance_schedule)
     noise = noise.to(labels.device)
     drawn: list[Tensor] = []

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
+from stage2_prior.precision import EPSILON
 from stage2_prior.prior import Prior
 from stage2_prior.transformer_cache import CachedTransformer
 from stage2_prior.transformer_weights import sharing
@@ -60,7 +61,7 @@ class Transformer(Prior):
         self.grid = nn.Embedding(len(layout.grids), width) if several else None  # of one grid, place says it all
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.norm = nn.RMSNorm(width)
+        self.norm = nn.RMSNorm(width, eps=EPSILON)
         self.head = None if tied else nn.Linear(width, sum(layout.codebook_sizes), bias=False)
         self.heads = heads
         places = coordinates(layout)  # [T, AXES]
@@ -121,9 +122,9 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width)
+        self.attention_norm = nn.RMSNorm(width, eps=EPSILON)
         self.attention = Attention(width, heads, dropout)
-        self.feed_forward_norm = nn.RMSNorm(width)
+        self.feed_forward_norm = nn.RMSNorm(width, eps=EPSILON)
         self.feed_forward = SwiGLU(width)
         self.dropout = nn.Dropout(dropout)
 
@@ -141,8 +142,8 @@ class Attention(nn.Module):
         self.heads = heads
         self.dropout = dropout
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.query_norm = nn.RMSNorm(width // heads)
-        self.key_norm = nn.RMSNorm(width // heads)
+        self.query_norm = nn.RMSNorm(width // heads, eps=EPSILON)
+        self.key_norm = nn.RMSNorm(width // heads, eps=EPSILON)
         self.out = nn.Linear(width, width, bias=False)
 
     def project(self, x: Tensor, query_turns: Tensor, key_turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:

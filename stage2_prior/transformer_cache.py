@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stage2_prior.cuda_graph import BUCKET, CUDAGraphs, on_loan
+from stage2_prior.precision import EPSILON
 from stage2_prior.transformer_weights import BlockWeights, Weights
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Step:
         self.tokens = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of the token table
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
         self.hidden = new(length, length).fill_(-torch.inf).triu_(1)  # [T, T]: added to the scores of slots to come
-        self.epsilon = new(1).fill_(torch.finfo(self.hidden.dtype).eps)  # of the norms
+        self.epsilon = new(1).fill_(EPSILON)  # of the norms
         shape = (2, batch, prior.heads, length if on_gpu else 0, width // prior.heads)
         # Keys and values. What is masked counts as 0 times its value, and 0 times NaN is NaN.
         self.caches = [new(shape).zero_() for _ in prior.stack]
@@ -82,7 +83,8 @@ class Step:
         """Logits ``[B, K of the grid]`` of the slot's code; ``length`` slots are attended to, at least those so far."""
         missing = length - self.caches[0].shape[3]
         if missing > 0:
-            self.caches = [F.pad(cache, (0, 0, 0, missing)) for cache in self.caches]
+            more = self.caches[0].new_zeros(*self.caches[0].shape[:3], missing, self.caches[0].shape[4])
+            self.caches = [torch.cat([cache, more], dim=3) for cache in self.caches]
         return self.call(length, grid)
 
     def run(self, length: int, grid: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stage2_prior.passes import SMALLEST, in_passes, pass_size
+from stage2_prior.precision import in_precision
 from stage2_prior.prior import Incremental, Prior
 from stage2_prior.sampling import SamplingSettings, draw, guided, image_noise, truncate
 
@@ -40,7 +41,9 @@ def sample_larger_images(
     Raises:
         ValueError: If the prior has another layout, the shape is too small or the seed out of range.
     """
+    settings = settings or SamplingSettings()
     noise = image_noise(seed, range(first, first + len(labels)), shape[0] * shape[1])
+    prior = in_precision(prior, settings.precision)
 
     def draw_pass(labels: Tensor, noise: Tensor) -> Tensor:
         return sample_larger(prior, labels, noise, shape, settings)
@@ -83,6 +86,7 @@ def sample_larger(
         ValueError: If the prior has another layout or the shape is too small.
     """
     settings = settings or SamplingSettings()
+    prior = in_precision(prior, settings.precision)
     height, width = window_shape(prior, shape)
     noise = noise.to(labels.device).unflatten(1, shape)
     codes = labels.new_full((len(labels), *shape), -1)

@@ -68,6 +68,18 @@ def test_classes_by_number_name_several_or_in_turn(generator):
     assert generator.labels(3, [1, "2"]).tolist() == [1, 2, 1]
 
 
+def test_lower_precision_is_that_of_the_prior_alone(generator):
+    lower = generator.sample(5, seed=1, precision="bfloat16")
+    generator.layout.check(lower.codes)
+    assert {
+        parameter.dtype for model in (generator.prior, generator.tokenizer) for parameter in model.parameters()
+    } == {torch.float32}
+    torch.testing.assert_close(lower.images, generator.decode(lower.codes))
+    last = generator.sample(2, seed=1, first=3, precision="bfloat16")
+    assert torch.equal(last.codes, lower.codes[3:])
+    assert torch.equal(last.images, lower.images[3:])
+
+
 def test_recipe_settings_are_the_default(generator, tiny_run):
     _, saved = load_tokenizer(tiny_run / "tokenizer")
     assert generator.settings_with() == generator.settings

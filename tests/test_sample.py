@@ -167,6 +167,7 @@ def test_samples_of_another_prior_or_other_settings_stay(reference, generator, t
         ({"min_p": 2}, "min_p is in"),
         ({"temperature": "hot"}, "sampling.temperature: float expected, got 'hot'"),
         ({"guidance_schedule": "cosine"}, "sampling.guidance_schedule: constant or linear expected, got 'cosine'"),
+        ({"precision": "half"}, "sampling.precision: float32 or bfloat16 expected, got 'half'"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(tiny_run, tmp_path, change, message):

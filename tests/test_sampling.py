@@ -125,6 +125,28 @@ def test_settings_that_are_off_change_nothing():
         assert torch.equal(truncate(logits, SamplingSettings(**off)), logits)
 
 
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"temperature": 1.0},
+        {"top_k": None},
+        {"top_k": 5},
+        {"top_p": None},
+        {"top_p": 1.0},
+        {"min_p": None},
+        {"min_p": 0.0},
+        {"guidance": 1.0, "guidance_schedule": "linear"},
+        {"precision": "float32"},
+    ],
+    ids=str,
+)
+def test_codes_are_the_same_with_every_off_value(prior, off):
+    labels = classes_in_turn(20, 2)
+    plain = sample_images(prior, labels, 0)
+    assert torch.equal(sample_images(prior, labels, 0, settings=SamplingSettings(**off)), plain)
+    assert len(plain.unique(dim=0)) > 10
+
+
 def test_guidance_of_scale_one_is_the_prior_itself(prior):
     labels, noise = torch.tensor([0, 1]), image_noise(0, range(2), 6)
     plain = sample(prior, labels, noise)
@@ -281,6 +303,7 @@ def test_classes_in_turn():
         {"guidance": -1},
         {"guidance": float("inf")},
         {"guidance_schedule": "cosine"},
+        {"precision": "float16"},
     ],
 )
 def test_settings_out_of_range_are_refused(wrong):
