@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -129,9 +130,25 @@ def run_job(task: str, settings: Settings) -> Any:
     trust_here(settings["trust"])
     objectives(settings.get("objective"))
     hardware: Hardware = build(settings["trainer"], "trainer")
+    refuse_other_processes(hardware)
     with gpu_slot(hardware):
         processes.run_on_all(run_quietly, task, settings, processes=hardware.processes)
     return objective_value(settings) if "objective" in settings and first_process() else None
+
+
+def refuse_other_processes(hardware: Hardware) -> None:
+    """Raise ValueError unless the processes that there are, or can be started here, are those that are asked for."""
+    asked, found = hardware.processes * hardware.num_nodes, processes.started_processes()
+    if processes.started_elsewhere() and asked != found:
+        raise ValueError(
+            f"trainer: torchrun or SLURM started {found} processes, trainer.devices × trainer.num_nodes is {asked}: "
+            "make them the same"
+        )
+    if not processes.started_elsewhere() and hardware.num_nodes > 1:
+        raise ValueError(
+            f"trainer.num_nodes={hardware.num_nodes}: torchrun or srun starts the processes of several machines; "
+            "on this one alone trainer.num_nodes=1"
+        )
 
 
 def trust_here(packages: Sequence[str]) -> None:
@@ -191,7 +208,8 @@ def run_quietly(task: str, settings: Settings) -> None:
     console.quiet = processes.rank() != 0
     module, _, function = task.partition(":")
     try:
-        getattr(importlib.import_module(module), function)(settings)
+        with room_for_a_batch(settings):
+            getattr(importlib.import_module(module), function)(settings)
     except (ValueError, OSError) as error:
         if processes.ranks() == 1:
             raise
@@ -201,6 +219,30 @@ def run_quietly(task: str, settings: Settings) -> None:
             note_error(settings.get("sweep"), one_line(error))
             print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         os._exit(1)  # the others may be waiting in a collective that will never come
+
+
+@contextmanager
+def room_for_a_batch(settings: Settings) -> Iterator[None]:
+    """Say what to make smaller when memory runs out.
+
+    Raises:
+        ValueError: In place of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        sizes = {"batch_size": settings.get("batch_size")}
+        sizes |= {
+            f"{stage}.batch_size": settings[stage]["batch_size"] for stage in ("stage1", "stage2") if stage in settings
+        }
+        smaller = " or ".join(f"{key}={size // 2}" for key, size in sizes.items() if size and size > 1)
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"out of memory ({reason}): try {smaller or 'a smaller model'}; "
+            "stage1.trainer.accumulate_grad_batches=2 (stage2 likewise) makes up for half the batch"
+        ) from error
 
 
 def plain(config: DictConfig) -> Settings:

@@ -136,7 +136,7 @@ def fit(
         accelerator=hardware.accelerator,
         devices=hardware.lightning_devices,
         num_nodes=hardware.num_nodes,
-        precision=hardware.precision,  # type: ignore[arg-type]
+        precision=hardware.precision,
         strategy=hardware.strategy(isinstance(module, ShardedPriorTraining)),
         use_distributed_sampler=False,
         max_epochs=1,

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -25,7 +27,7 @@ class Hardware:
     accelerator: str = "auto"
     devices: int | Literal["auto"] = "auto"
     num_nodes: int = 1
-    precision: str = "32-true"
+    precision: Precision = "32-true"
     sharing: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:

@@ -104,6 +104,11 @@ def started_elsewhere() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
+def started_processes() -> int:
+    """How many processes torchrun or srun started; 1 where neither did."""
+    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) if started_elsewhere() else 1
+
+
 @contextmanager
 def process_group() -> Iterator[None]:
     """The process group of the launcher's environment, for the duration of the block."""

@@ -76,7 +76,7 @@ background:var(--text);color:var(--card);font-style:normal;white-space:nowrap}
 table{border-collapse:collapse;width:100%;font-size:.9375rem}
 th,td{text-align:left;padding:7px 12px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:500;font-size:.8125rem}tr:last-child td{border-bottom:0}
-td.number{font-variant-numeric:tabular-nums;white-space:nowrap}th.right,td.right{text-align:right}
+td.number{font-variant-numeric:tabular-nums;white-space:nowrap}th.right,td.right{text-align:right;padding-right:24px}
 tr.best td{font-weight:650}
 details{border-bottom:1px solid var(--line)}details:last-of-type{border-bottom:0}
 summary{cursor:pointer;padding:8px 0}
@@ -131,7 +131,8 @@ def box(*parts: str, layout: str = "") -> str:
 
 def pairs(items: Iterable[tuple[str, str]]) -> str:
     """Names and values."""
-    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in items) + "</dl>\n"
+    rows = ((escape(name).replace(".", ".<wbr>"), escape(value)) for name, value in items)
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows) + "</dl>\n"
 
 
 def table(heads: Sequence[str], rows: Iterable[tuple[str, str, str, str]]) -> str:

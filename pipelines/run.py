@@ -83,7 +83,12 @@ def check(settings: Settings) -> None:
         prior if level is None else prior.level(level), settings["stage2"]["label_dropout"], 0.0, optimization
     )
     build(settings["logger"], "logger", trust)
-    build({"_target_": "stage2_prior.sampling.SamplingSettings", **settings["sampling"]}, "sampling")
+    sampling = build({"_target_": "stage2_prior.sampling.SamplingSettings", **settings["sampling"]}, "sampling")
+    if sampling.guidance != 1 and settings["stage2"]["label_dropout"] == 0:
+        raise ValueError(
+            f"sampling.guidance={sampling.guidance} needs a prior that also learned images without their labels: "
+            "stage2.label_dropout=0.1, say, or sampling.guidance=1"
+        )
     check_copies(settings)
     for key in ("n", "batch_size"):
         if settings[key] < 1:

@@ -46,10 +46,18 @@ class Parts:
         return [batch for batch in batches if sum(len(rows) for _, rows in cover(here, batch)) < len(batch)]
 
     def rows(self, name: str, n: int) -> Iterator[NDArray[Any]]:
-        """An array's rows of images 0 to n - 1, with one part in memory at a time."""
+        """An array's rows of images 0 to n - 1, with one part in memory at a time.
+
+        Raises:
+            ValueError: If a part is damaged.
+        """
         for path, rows in cover(self.paths(), range(n)):
-            with np.load(path) as part:
-                yield from part[name][rows.start : rows.stop]
+            try:
+                with np.load(path, allow_pickle=False) as part:
+                    array = part[name]
+            except (zipfile.BadZipFile, ValueError) as error:
+                raise ValueError(f"{path} is damaged ({error}): remove it and give the same command again") from error
+            yield from array[rows.start : rows.stop]
 
     def first_images(self, count: int) -> NDArray[np.uint8]:
         """The first ``count`` images, uint8 ``[count, H, W, C]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -134,6 +135,8 @@ class Wandb:
         return run
 
     def _init(self, job: Job, mode: Any) -> Any:
+        # Else wandb reports on itself over the network, also offline.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb  # seconds to import, and not every command tracks
 
         if mode == "online" and not wandb.login(prompt=False):  # which init would ask a terminal for

@@ -64,6 +64,11 @@ def test_an_interruption_changes_no_bit(action, step, batch, whole, tmp_path):
     assert_all_same(found, whole(make, accumulate))
 
 
+def test_an_interruption_changes_no_bit_with_workers(whole, tmp_path):
+    found = interrupted(tokenizer_training, tmp_path, At(die, 5), workers=2)
+    assert_all_same(found, whole(tokenizer_training, 1))
+
+
 def test_interruptions_of_a_training_that_just_went_on(whole, tmp_path):
     interruptions = [At(die, 3), At(terminate, 3), At(terminate, 4, 1), At(die, 4, 0), At(terminate, 5), At(die, 6)]
     found = interrupted(prior_training, tmp_path, *interruptions, accumulate_grad_batches=2)

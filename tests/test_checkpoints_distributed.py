@@ -11,25 +11,37 @@ INTERRUPTED = (ProcessExitedException, ProcessRaisedException)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, forked):
     folder = tmp_path_factory.mktemp("whole")
     train("stage1", folder)
     return final_state(folder)
 
 
-# More of both, at other places, in tests/faults.
-@pytest.mark.parametrize(("rank", "number", "step", "batch"), [(1, signal.SIGTERM, 4, 0)])
+# More of them, at other places and of stage two, in tests/faults.
+@pytest.mark.parametrize(
+    ("rank", "number", "step", "batch"),
+    [
+        (0, signal.SIGTERM, 3, None),
+        (1, signal.SIGTERM, 3, None),
+        (0, signal.SIGTERM, 4, 0),
+        (1, signal.SIGTERM, 4, 0),
+        (1, signal.SIGKILL, 5, None),
+    ],
+)
 def test_a_signal_to_one_rank_ends_both_and_changes_no_bit(rank, number, step, batch, whole, tmp_path):
-    with pytest.raises(INTERRUPTED):
+    with pytest.raises(INTERRUPTED) as ended:
         train("stage1", tmp_path, callbacks=[Signal(rank, number, step, batch)])
     if number == signal.SIGTERM:
+        # Anything else that ends a process, before or after, has another code, and says itself what it was.
+        assert isinstance(ended.value, ProcessExitedException), ended.value
+        assert ended.value.exit_code == 128 + signal.SIGTERM
         assert newest(tmp_path).step == step
     train("stage1", tmp_path)
     assert_same(final_state(tmp_path), whole)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1)])
-def test_another_number_of_processes_goes_on_with_the_same_images(before, after, tmp_path):
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on_with_the_same_images(before, after, forked, tmp_path):
     shown = tmp_path / "shown"
     shown.mkdir()
     with pytest.raises((*INTERRUPTED, SystemExit)):

@@ -1,15 +1,17 @@
 """What is the user's mistake ends a command in one line that names the thing; nothing is written."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pipelines.command import plain
+from pipelines.command import plain, room_for_a_batch
 from tests.tiny import TINY
 
 
@@ -82,6 +84,47 @@ def test_images_that_are_not_there(error, tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "empty" / "one.png")
     assert "image" in error("run", "data.files=empty", *rest)
     assert not (tmp_path / "made" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nGPU 0 has 8"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 9 bytes"
+        ),
+    ],
+)
+def test_too_little_memory_says_what_to_make_smaller(raised):
+    settings = {"batch_size": 256, "stage1": {"batch_size": 64}, "stage2": {"batch_size": 1}}
+    with pytest.raises(ValueError, match=r"^out of memory \(") as caught, room_for_a_batch(settings):
+        raise raised
+    assert "try batch_size=128 or stage1.batch_size=32; stage1.trainer.accumulate" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RuntimeError, match="something else"), room_for_a_batch(settings):
+        raise RuntimeError("something else")
+
+
+def test_memory_that_runs_out_in_a_training_ends_it_in_a_line(error, monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+
+    monkeypatch.setattr("pipelines.train_stage1.fit", full)
+    assert "try batch_size=128 or stage1.batch_size=8 or stage2.batch_size=8" in error("run", *TINY, "output=made")
+
+
+@pytest.mark.parametrize(
+    ("environment", "change", "message"),
+    [
+        ({}, "trainer.num_nodes=2", "trainer.num_nodes=2: torchrun or srun starts the processes"),
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4"}, "trainer.devices=2", "started 4 processes, .* is 2"),
+        ({"SLURM_NTASKS": "3"}, "trainer.devices=1", "started 3 processes, .* is 1"),
+    ],
+)
+def test_other_processes_than_asked_for_are_refused(error, monkeypatch, environment, change, message):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert re.search(message, error("run", *TINY, "output=made", change))
 
 
 def test_output_is_absolute(monkeypatch, tmp_path):

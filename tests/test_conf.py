@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipelines.building import build
 from pipelines.hardware import Hardware
-from pipelines.schema import check_keys
+from pipelines.run import check
+from pipelines.schema import check_keys, groups
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.latent_pixels import LatentPixelModel
 from stage1_vqvae.quantizers.base import Quantizer
@@ -47,6 +49,24 @@ def test_experiments_build(name):
     for stage in ("stage1", "stage2"):
         build(settings[stage]["optimization"], f"{stage}.optimization")
         build({"_target_": "pipelines.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
+
+
+OWN_EXPERIMENTS = set(options("experiment")) - set(COLLAPSE)
+EVERY = [
+    (group, name) for group in groups() for name in options(group) if group != "experiment" or name in OWN_EXPERIMENTS
+]
+
+
+@pytest.mark.parametrize(("group", "name"), EVERY)
+def test_every_option_of_every_group_makes_a_run_that_could_start(group, name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: group == "trainer")  # gpu and fsdp, where they would be
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    if name == "tensorboard":
+        pytest.importorskip("tensorboard")
+    settings = compose(f"{group}={name}", *NEEDED.get(name, []))
+    check_keys(settings, "config")
+    check(settings)
 
 
 @pytest.mark.parametrize("name", options("stage1/quantizer"))

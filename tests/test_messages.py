@@ -88,11 +88,16 @@ WRONG = {
     "stage1.model._target_=torch.load": ("stage1.model._target_", "trust=[torch]"),
     "stage1.model._target_=stage1_vqvae.vqvae.Nope": ("stage1.model._target_", "there is no"),
     "n=[1,2": ("[1,2", "grammar"),
+    "trainer.precision=17": ("trainer.precision", "32-true or bf16-mixed"),
+    "stage2.label_dropout=0": ("sampling.guidance=2.0", "stage2.label_dropout=0.1"),
+    "trainer.num_nodes=2": ("trainer.num_nodes", "torchrun or srun"),
+    "output=taken/below": ("taken/below", "give another output="),
 }
 
 
 @pytest.mark.parametrize("change", list(WRONG))
 def test_a_wrong_setting(change, refusal, tmp_path):
+    (tmp_path / "taken").touch()
     said = refusal("run", *TINY, f"data.cache={tmp_path / 'cache'}" if "data=" not in change else "n=1", change)
     for part in WRONG[change]:
         assert part in said
@@ -241,6 +246,24 @@ def test_a_broken_or_evil_file(name, refusal, tiny_run, tmp_path):
     assert message in said
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "drawn").exists()
+
+
+CODE = "open('ran', 'w')\n"
+
+
+def test_code_beside_models_codes_and_images_never_runs(tiny_run, monkeypatch, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    for folder in (run, run / "tokenizer", run / "prior", run / "codes" / "train", tmp_path):
+        for name in ("__init__.py", "modeling.py", "conftest.py", "sitecustomize.py", "conf.py", "stage1_vqvae.py"):
+            (folder / name).write_text(CODE)
+        for name in ("pytorch_model.bin", "model.pt", "model.ckpt", "codes.pkl"):
+            (folder / name).write_bytes(pickle.dumps(Payload()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sample", f"model={run}", "n=2", "output=drawn"])
+    importlib.import_module("pipelines.sample").main()
+    assert (tmp_path / "drawn" / "images.npz").exists()
+    assert not list(tmp_path.rglob("ran"))
 
 
 SECRETS = {"MY_TOKEN": "t0k3n-of-mine", "WANDB_API_KEY": "k3y-of-wandb" * 4}

@@ -1,10 +1,19 @@
+import os
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.generator import Samples
 from pipelines.sample_parts import Parts, cover
+from tests.test_checkpoint_files import files_of_at_most
+
+
+class Payload:
+    def __reduce__(self):
+        return os._exit, (9,)
 
 
 def samples(first, count):
@@ -69,6 +78,30 @@ def test_a_set_of_which_only_some_is_asked_for(tmp_path):
     parts.assemble(6, tmp_path / "whole.npz")
     with np.load(tmp_path / "whole.npz") as whole:
         assert len(whole["images"]) == len(whole["labels"]) == len(whole["codes"]) == 6
+
+
+def test_a_full_disk_leaves_the_parts_that_are_there(tmp_path):
+    parts = Parts(tmp_path)
+    parts.write(0, samples(0, 2))
+    before = sorted(tmp_path.iterdir())
+    with files_of_at_most(200), pytest.raises(OSError, match="File too large"):
+        parts.write(2, samples(2, 5))
+    assert sorted(tmp_path.iterdir()) == before
+    assert parts.missing(7, 5) == [range(0, 5), range(5, 7)]
+
+
+def test_a_part_with_a_flipped_bit_or_with_code_is_not_taken(tmp_path):
+    Parts(tmp_path).write(0, samples(0, 2))
+    (path,) = tmp_path.iterdir()
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"000000002.npz is damaged \(.*CRC.*remove it"):
+        Parts(tmp_path).assemble(2, tmp_path / "whole.npz")
+    np.savez(path, images=np.array([Payload()], dtype=object))
+    with pytest.raises(ValueError, match=r"npz is damaged \(.*allow_pickle"):
+        Parts(tmp_path).assemble(1, tmp_path / "whole.npz")
+    assert not (tmp_path / "whole.npz").exists()
 
 
 def test_what_a_killed_writer_left_is_no_part(tmp_path):

@@ -1,8 +1,11 @@
+import contextlib
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,8 +54,8 @@ def runs(folder):
 
 def inspect(run):
     """What wandb's own reader finds in an offline run."""
-    wandb = Path(sys.executable).with_name("wandb")
-    shown = subprocess.run([wandb, "leet", "inspect", "--json", run], capture_output=True, text=True, check=True)
+    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", run]
+    shown = subprocess.run(reader, capture_output=True, text=True, check=True)
     records = [json.loads(line) for line in shown.stdout.splitlines()]
     found = {"history": [], "summary": {}, "metrics": {}, "artifacts": []}
     for record in records:
@@ -63,6 +66,8 @@ def inspect(run):
             found["config"] = content["config"]["update"]
         elif kind == "history":
             found["history"].append(content["item"])
+        elif kind == "summary":
+            found["summary"] |= content.get("update", {})
         elif kind == "metric":
             found["metrics"][content.get("name") or content.get("glob_name")] = content
         elif kind == "exit":
@@ -76,7 +81,9 @@ def inspect(run):
 def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     with Wandb().track(job) as loggers:
-        loggers[1].log_metrics({"validation/psnr": 20.5, "epoch": 0}, 1)
+        loggers[1].log_metrics({"validation/psnr": 20.5, "validation/mse": 0.5, "epoch": 0}, 1)
+        loggers[1].log_metrics({"validation/psnr": 19.0, "validation/mse": 0.75}, 2)
+        assert not loggers[1].run.settings.x_disable_stats  # system metrics
         loggers[1].log_picture("samples", Image.new("L", (4, 4)), 1)
         loggers[1].log_histogram("codebook", np.array([3, 0, 5]), 1)
         loggers[1].log_lineage(Artifact("tokenizer", "ab" * 32), [])
@@ -96,6 +103,8 @@ def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
     assert found["metrics"]["validation/psnr"]["summary"] == {"max": True}
     assert found["metrics"]["validation/mse"]["summary"] == {"min": True}
     assert found["metrics"]["validation/usage_*"]["summary"] == {"max": True}
+    assert found["summary"]["validation/psnr"] == {"max": 20.5}
+    assert found["summary"]["validation/mse"] == {"min": 0.5}
     assert found["artifacts"] == []  # offline the files carry the fingerprints
     assert list(run.glob("files/media/images/*.png"))
     (kept,) = json.loads((job.folder / "logs" / "wandb_ids.json").read_text()).values()
@@ -105,6 +114,35 @@ def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
     assert runs(job.folder)[1].name.endswith(kept)
     assert inspect(runs(job.folder)[1])["exit_code"] == 1
     assert wandb.run is None
+
+
+@pytest.mark.slow
+def test_offline_nothing_is_sent_also_not_by_wandb_about_itself(tmp_path):
+    calls = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def take():
+            with contextlib.suppress(OSError):  # closed at the end
+                while True:
+                    connection, _ = proxy.accept()
+                    calls.append(connection.recv(200))
+                    connection.close()
+
+        threading.Thread(target=take, daemon=True).start()
+        code = (
+            "from pathlib import Path; from pipelines.tracking import Job; from pipelines.tracking_wandb import Wandb\n"
+            "with Wandb().track(Job(Path('run'), 'stage1', 'g', {})) as loggers:\n"
+            "    assert loggers[1].run.offline and not loggers[1].run.settings.x_disable_stats\n"
+            "    loggers[1].log_metrics({'loss': 0.5}, 1)\n"
+        )
+        way_out = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        kept = {name: value for name, value in kept.items() if not name.startswith("WANDB")}
+        proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), way_out)
+        environment = {**kept, **proxies, "WANDB_API_KEY": "k" * 40, "HOME": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert len(runs(tmp_path / "run")) == 1
+    assert calls == []
 
 
 def test_wandb_can_be_switched_off(job):
@@ -214,6 +252,45 @@ def test_lineage_goes_online_with_the_files_fingerprints(tmp_path):
     assert (artifact.name, artifact.type) == ("prior-cdcdcdcdcdcd", "prior")
     assert artifact.metadata == {"fingerprint": "cd" * 32, "parents": ["ab" * 32]}
     assert list(artifact.manifest.entries) == ["config.yaml"]
+
+
+class Online:
+    """A real run, offline, that is taken for one online: what it makes is written where ``wandb sync`` reads it."""
+
+    offline = False
+
+    def __init__(self, run):
+        self.run, self.used = run, []
+
+    def __getattr__(self, name):
+        return getattr(self.run, name)
+
+    def use_artifact(self, name):  # asks a server
+        self.used.append(name)
+
+
+@pytest.mark.slow
+def test_wandbs_own_client_takes_the_lineage(job, monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    (tmp_path / "config.yaml").write_text("a: 1")
+    kinds = ["tokenizer", "codes", "prior", "samples"]
+    chain = [Artifact(kind, f"{number}a" * 32, (tmp_path / "config.yaml",)) for number, kind in enumerate(kinds)]
+    with Wandb().track(job) as loggers:
+        board = loggers[1]
+        board.run = Online(board.run)
+        for parent, made in zip([None, *chain], chain, strict=False):
+            board.log_lineage(made, [parent] if parent else [])
+        assert not board.failed
+    assert board.run.used == [f"{made.kind}-{made.fingerprint[:12]}:latest" for made in chain[:-1]]
+    (run,) = runs(job.folder)
+    found = {artifact["name"]: artifact for artifact in inspect(run)["artifacts"]}
+    assert list(found) == [f"{made.kind}-{made.fingerprint[:12]}" for made in chain]
+    for made, parent in zip(chain, [None, *chain], strict=False):
+        artifact = found[f"{made.kind}-{made.fingerprint[:12]}"]
+        assert artifact["type"] == made.kind
+        parents = [parent.fingerprint] if parent else []
+        assert json.loads(artifact["metadata"]) == {"fingerprint": made.fingerprint, "parents": parents}
+        assert [entry["path"] for entry in artifact["manifest"]["contents"]] == ["config.yaml"]
 
 
 def test_histograms_of_large_codebooks_keep_their_sum():
