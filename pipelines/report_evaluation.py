@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pipelines import report_page as html
@@ -12,18 +11,17 @@ from stage2_prior.files import read_json
 
 
 def evaluation(folder: RunFolder) -> str:
-    """Every finished evaluation of a run: what it says of the latents, and its figures."""
-    parts = [part for path in sorted(folder.evaluations.glob("*/evaluation.json")) for part in _shown(path)]
-    return html.section("Evaluation", *parts)
+    """Every finished evaluation of a run: what it says of the latents, its figures, and remarks on all of them."""
+    found = {path.parent.name: read_json(path) for path in sorted(folder.evaluations.glob("*/evaluation.json"))}
+    remarks = dict.fromkeys(remark for one in found.values() for remark in one["remarks"])  # each once
+    shown = [part for name, one in found.items() for part in _shown(name, one)]
+    return html.section("Evaluation, on held-out images", *map(html.text, remarks), *shown)
 
 
-def _shown(path: Path) -> list[str]:
-    found: dict[str, Any] = read_json(path)
-    rows = [
-        (TITLES[section], name, f"{value:.5g}", meaning(name))
-        for section in TITLES
-        for name, value in found.get(section, {}).items()
+def _shown(name: str, found: dict[str, Any]) -> list[str]:
+    panels = [
+        html.figures(title, [(key, f"{value:.5g}", meaning(key)) for key, value in found[section].items()])
+        for section, title in TITLES.items()
+        if section in found
     ]
-    words = [found["reading"], *found["remarks"]]
-    table = html.table(("Of", "Figure", "Held out", "Meaning"), rows)
-    return [html.text(f"{path.parent.name}: {words[0]}"), *map(html.text, words[1:]), html.box(table)]
+    return [html.heading(name), html.text(found["reading"]), html.two_abreast(*panels)]

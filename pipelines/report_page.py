@@ -25,6 +25,7 @@ body{margin:0;background:var(--page);color:var(--text);font:16px/1.55 system-ui,
 main{max-width:1080px;margin:0 auto;padding:40px 24px 64px}
 h1{font-size:2rem;line-height:1.2;margin:0 0 8px;letter-spacing:-.015em}
 h2{font-size:1.25rem;line-height:1.3;margin:48px 0 4px;letter-spacing:-.01em}
+h3{font-size:1rem;line-height:1.4;margin:32px 0 4px}.box h3{margin:0 0 6px}
 p{margin:0 0 14px}
 .soft,figcaption,th,dt{color:var(--soft)}
 .flow{display:flex;flex-wrap:wrap;gap:4px 10px;color:var(--soft)}
@@ -87,6 +88,8 @@ a{color:var(--a)}
 .jobs{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr));gap:14px;margin:14px 0 0}
 .jobs .box{margin:0}.job{font-size:.875rem;line-height:1.45;margin-bottom:10px}
 .job span{color:var(--soft);white-space:nowrap;font-variant-numeric:tabular-nums}.job .note{margin:8px 0 0}
+.figures td small{display:block;color:var(--soft);font-size:.8125rem;line-height:1.4}
+.figures td.number{text-align:right;padding-right:0}
 .scroll table{min-width:max-content}
 @media(max-width:760px){main{padding:24px 16px 48px}h1{font-size:1.625rem}h2{margin-top:36px}
 .beside,.three,.two{grid-template-columns:minmax(0,1fr)}.beside{gap:16px}
@@ -114,6 +117,11 @@ def section(title: str, *parts: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n" if any(parts) else ""
 
 
+def heading(words: str) -> str:
+    """A heading within a section."""
+    return f"<h3>{escape(words)}</h3>\n"
+
+
 def text(words: str) -> str:
     """A paragraph that explains."""
     return f'<p class="soft">{escape(words)}</p>\n'
@@ -127,6 +135,11 @@ def card(name: str, value: str, remark: str) -> str:
 def box(*parts: str, layout: str = "") -> str:
     """Parts (HTML) on a panel; ``layout`` is a CSS class."""
     return f'<div class="box"><div class="{layout}">{"".join(parts)}</div></div>\n' if any(parts) else ""
+
+
+def two_abreast(*boxes: str) -> str:
+    """Boxes in two columns, on a phone in one."""
+    return f'<div class="two">\n{"".join(boxes)}</div>\n' if boxes else ""
 
 
 def pairs(items: Iterable[tuple[str, str]]) -> str:
@@ -146,6 +159,16 @@ def table(heads: Sequence[str], rows: Iterable[tuple[str, str, str, str]]) -> st
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>\n"
+
+
+def figures(title: str, rows: Iterable[tuple[str, str, str]]) -> str:
+    """A panel of figures: which, how much, and below its name what it means."""
+    body = "".join(
+        f"<tr><td>{escape(name).replace('_', '_<wbr>')}<small>{escape(meaning)}</small></td>"
+        f'<td class="number">{escape(value)}</td></tr>\n'
+        for name, value, meaning in rows
+    )
+    return f'<div class="box"><h3>{escape(title)}</h3><table class="figures">{body}</table></div>\n'
 
 
 def listing(content: str) -> str:

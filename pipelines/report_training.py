@@ -131,5 +131,4 @@ def loss_axis(values: Iterable[float]) -> Axis:
 
 def panels(charts: Iterable[str]) -> str:
     """Charts side by side where there is room."""
-    boxes = "".join(html.box(chart) for chart in charts)
-    return f'<div class="two">\n{boxes}</div>\n' if boxes else ""
+    return html.two_abreast(*filter(None, map(html.box, charts)))
