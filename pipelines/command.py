@@ -32,7 +32,7 @@ from pipelines.info import asked_for_info, show_info
 from pipelines.schema import check_keys, groups
 from pipelines.secrets import redact
 from pipelines.signals import STOPPED
-from pipelines.sweep import JobFailed, SweepStart, first_process, note_error, recorded
+from pipelines.sweep import JobFailed, SweepStart, first_process, hide_secrets, note_error, recorded
 
 Settings = dict[str, Any]
 """A command's whole configuration, resolved to plain data."""
@@ -179,6 +179,7 @@ def conclude_sweep() -> None:
         from pipelines.sweep_table import write_table
 
         folder, SweepStart.folder = SweepStart.folder, None
+        hide_secrets(folder)
         write_table(folder)
 
 

@@ -67,9 +67,23 @@ def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> No
     elif processes == 1:
         task(*arguments)
     else:
-        # Held here from the start: a port that is only known to be free may be another's by the time they listen.
-        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
-        _wait_for(spawn(_spawned, args=(processes, store.port, task, arguments), nprocs=processes, join=False))
+        with _meeting_point() as port:
+            _wait_for(spawn(_spawned, args=(processes, port, task, arguments), nprocs=processes, join=False))
+
+
+@contextmanager
+def _meeting_point() -> Iterator[int]:
+    """A port of this process where those that it starts find each other.
+
+    It is held from the start: one that is only known to be free may be another's by the time they listen.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    try:
+        yield int(store.port)
+    finally:
+        # Not left to a traceback that holds this frame: a later process, forked from this one, would collect the
+        # store and wait for its thread, which no fork has.
+        del store
 
 
 def _wait_for(context: ProcessContext) -> None:

@@ -15,6 +15,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from pipelines import processes
+from pipelines.artifacts import read_yaml, write_yaml
+from pipelines.secrets import redact
 from stage2_prior.files import read_json, write_json
 
 Status = Literal["running", "finished", "failed", "stopped"]
@@ -64,6 +66,16 @@ def set_aside(sweep: Path) -> None:
         (sweep / "jobs" / f"{number}.json").replace(sweep / "jobs" / "earlier" / f"{number}.json")
 
 
+def hide_secrets(sweep: Path) -> None:
+    """Take secrets out of ``multirun.yaml``, where Hydra puts the sweep's whole command line as it was given."""
+    path = sweep / "multirun.yaml"
+    if path.exists():
+        plain = read_yaml(path)
+        hidden = redact(plain)
+        if hidden != plain:
+            write_yaml(path, hidden)
+
+
 def _numbers(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("[0-9]*.json"))
 
@@ -83,6 +95,7 @@ def recorded(sweep: Mapping[str, Any] | None) -> Iterator[None]:
     if sweep is None or not first_process():
         yield
         return
+    hide_secrets(Path(sweep["folder"]))
     folder, known = Path(sweep["folder"]), {"number": sweep["number"], "overrides": list(sweep["overrides"])}
     JobRecord(**known).write(folder)
     start = time.monotonic()

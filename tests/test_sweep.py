@@ -124,6 +124,17 @@ def test_a_job_that_cannot_start_is_listed(sweep, tmp_path):
     assert not (tmp_path / "sweep" / "0").exists()
 
 
+def test_secrets_of_the_command_line_are_nowhere_in_the_sweeps_folder(sweep, monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_TOKEN", "t0k3n-of-mine")
+    code, _ = sweep("codes.copies=0,-1", "trust=[t0k3n-of-mine]")
+    assert code == 1
+    files = [path for path in (tmp_path / "sweep").rglob("*") if path.is_file()]
+    assert {"multirun.yaml", "0.json", "sweep.csv", "sweep.html"} <= {path.name for path in files}
+    assert [
+        path for path in files if b"t0k3n-of-mine" in path.read_bytes() or b"k3y-of-mine" in path.read_bytes()
+    ] == []
+
+
 def test_a_job_that_exits_is_listed_and_the_next_one_starts(sweep, tmp_path):
     code, said = sweep("callbacks.stage1=[{_target_:tests.own_classes.Exit}]", "trust=[tests]", "seed=1,2")
     assert code == 1
