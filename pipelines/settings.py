@@ -9,6 +9,7 @@ from typing import Any
 from pipelines import processes
 from pipelines.artifacts import read_yaml, write_yaml
 from pipelines.secrets import redact
+from stage2_prior.files import check_writable
 
 
 def claim(path: Path, settings: Mapping[str, Any], what: str) -> None:
@@ -21,6 +22,7 @@ def claim(path: Path, settings: Mapping[str, Any], what: str) -> None:
 
     Raises:
         ValueError: If other settings made what is there.
+        OSError: If nothing can be written there.
     """
     settings = redact(settings)
     if path.exists():
@@ -33,6 +35,7 @@ def claim(path: Path, settings: Mapping[str, Any], what: str) -> None:
             )
     processes.barrier()
     if processes.rank() == 0 and not path.exists():
+        check_writable(path.parent, room=0)
         write_yaml(path, dict(settings))
     processes.barrier()
 
