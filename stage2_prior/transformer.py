@@ -23,7 +23,8 @@ AXES = 3
 class Transformer(Prior):
     """A decoder-only transformer: RMSNorm, SwiGLU, query-key normalisation, rotary positions over the grid's axes.
 
-    Slot t of its input is the class token for t = 0 and code t - 1 after that; it predicts code t. Keys are rotated
+    Slot t of its input is the class token for t = 0 and code t - 1 after that; it predicts code t. An embedding of the
+    class is added to every slot, so that no code has to look for it. Keys are rotated
     by the place of the code that they hold, queries by the place of the code that they predict, so attention sees
     the true offset between the two, also across the ends of rows. Grids of several resolutions share the finest
     one's coordinates; embeddings of the predicted position and of its grid tell absolute places and grids apart.
@@ -56,6 +57,7 @@ class Transformer(Prior):
             raise ValueError(f"width is a multiple of twice the heads, got width {width} and {heads} heads")
         self.code = nn.Embedding(sum(layout.codebook_sizes), width)  # each grid's codes have rows of their own
         self.label = nn.Embedding(num_classes + 1, width)  # the last row is "any class"
+        self.condition = nn.Embedding(num_classes + 1, width)
         self.place = nn.Embedding(layout.length, width)
         several = len(layout.grids) > 1
         self.grid = nn.Embedding(len(layout.grids), width) if several else None  # of one grid, place says it all
@@ -92,6 +94,7 @@ class Transformer(Prior):
         length = codes.shape[1]
         known = self.code(codes[:, :-1] + self.code_rows[: length - 1])  # [B, T' - 1, width]
         x = torch.cat([self.label(labels)[:, None], known], dim=1) + self.places()[:length]
+        x = x + self.condition(labels)[:, None]
         x = self.dropout(x)
         for block in self.stack:
             x = block(x, self.query_turns[:, :length], self.key_turns[:, :length])

@@ -37,7 +37,9 @@ class CachedTransformer:
         self.length = layout.length
         self.slot = 0
         self.step = _step_for(self, prior, len(labels))
-        torch.add(prior.class_index(labels, len(labels), labels.device), self.first_row[-1], out=self.step.tokens)
+        index = prior.class_index(labels, len(labels), labels.device)
+        torch.add(index, self.first_row[-1], out=self.step.tokens)
+        self.step.classes.copy_(index)
 
     @torch.no_grad()
     def next_logits(self, codes: Tensor | None) -> Tensor:
@@ -55,7 +57,7 @@ class CachedTransformer:
 class Step:
     """One slot of a transformer, with tensors that stay where they are from step to step.
 
-    ``tokens`` and ``slot`` are written before a call. Calls with the same length and grid do the same to the same
+    ``tokens``, ``classes`` and ``slot`` are written before a call. Calls with the same length and grid do the same to the same
     memory, which is what a CUDA graph records; and a call that is repeated changes nothing. Only on a CPU the cache
     moves, as it grows: a processor reads ahead where memory is read without gaps, which makes attention twice as fast.
 
@@ -71,6 +73,7 @@ class Step:
         on_gpu = device.type == "cuda"
         self.bucket = BUCKET if on_gpu else GROWTH
         self.tokens = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of the token table
+        self.classes = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of the classes' embeddings
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
         self.hidden = new(length, length).fill_(-torch.inf).triu_(1)  # [T, T]: added to the scores of slots to come
         self.epsilon = new(1).fill_(EPSILON)  # of the norms
@@ -90,7 +93,7 @@ class Step:
     def run(self, length: int, grid: int) -> Tensor:
         """The step itself; see :meth:`__call__`."""
         weights, slot = self.weights, self.slot
-        x = weights.tokens[self.tokens] + weights.places[slot]  # [B, width]
+        x = weights.tokens[self.tokens] + weights.conditions[self.classes] + weights.places[slot]  # [B, width]
         turns = weights.turns[slot][0]  # [layers, 2, 2, 1, D]
         hidden = self.hidden[slot, :length]  # [1, length]
         for block, turn, cache in zip(weights.blocks, turns.unbind(), self.caches, strict=True):

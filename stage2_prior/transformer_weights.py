@@ -42,6 +42,7 @@ class Weights(NamedTuple):
     """A transformer's weights."""
 
     tokens: Tensor  # [all codes and labels, width]
+    conditions: Tensor  # [classes + 1, width]
     places: Tensor  # [T, width]
     turns: Tensor  # [T, layers, 2, 2, 1, D]: factors of a query's and a key's own channel and of the pair's other one
     blocks: list[BlockWeights]
@@ -63,6 +64,7 @@ class Weights(NamedTuple):
     def _copied(cls, prior: Transformer, rows: int) -> Weights:
         return cls(
             torch.cat([prior.code.weight, prior.label.weight]),
+            prior.condition.weight.clone(),
             prior.places().clone(),
             torch.stack([turns(prior, block) for block in prior.stack], dim=1),
             [BlockWeights.of(block, rows) for block in prior.stack],
@@ -76,7 +78,7 @@ class Weights(NamedTuple):
 
     def tensors(self) -> Iterator[Tensor]:
         """All of them, in order."""
-        yield from (self.tokens, self.places, self.turns)
+        yield from (self.tokens, self.conditions, self.places, self.turns)
         for matrix in (*self.heads, *(matrix for block in self.blocks for matrix in block)):
             yield matrix.tensor
 
