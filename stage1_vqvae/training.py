@@ -80,7 +80,7 @@ class TokenizerTraining(LightningModule):
         """Gather the figures of one batch of held-out images."""
         images = normalize(batch["images"])
         passed = self.model(images)
-        self.quality.update(passed.images.clamp(-1, 1), images)
+        self.quality.update(passed.images.float().clamp(-1, 1), images)  # SSIM in lower precision is off by hundredths
         self.use.update(passed.codes)
 
     def on_validation_epoch_end(self) -> None:

@@ -57,9 +57,10 @@ class CachedTransformer:
 class Step:
     """One slot of a transformer, with tensors that stay where they are from step to step.
 
-    ``tokens``, ``classes`` and ``slot`` are written before a call. Calls with the same length and grid do the same to the same
-    memory, which is what a CUDA graph records; and a call that is repeated changes nothing. Only on a CPU the cache
-    moves, as it grows: a processor reads ahead where memory is read without gaps, which makes attention twice as fast.
+    ``tokens``, ``classes`` and ``slot`` are written before a call. Calls with the same length and grid do the same to
+    the same memory, which is what a CUDA graph records; and a call that is repeated changes nothing. Only on a CPU the
+    cache moves, as it grows: a processor reads ahead where memory is read without gaps, which makes attention twice as
+    fast.
 
     Args:
         prior: Whose shapes and weights are copied.

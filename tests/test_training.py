@@ -87,3 +87,15 @@ def test_sanity_check_and_validation_change_nothing():
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.validate(module, DataLoader(images, batch_size=2), verbose=False)
     assert all(torch.equal(value, before[name]) for name, value in module.model.state_dict().items())
+
+
+def test_figures_are_computed_in_float32_in_any_precision():
+    module = tokenizer_training()
+    module.model.to(torch.bfloat16).eval()
+    images = torch.randint(0, 256, (4, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    module.validation_step({"images": images}, 0)
+    pixels = images.permute(0, 3, 1, 2).double() / 127.5 - 1
+    with torch.no_grad():
+        drawn = module.model(pixels.float()).images.double().clamp(-1, 1)
+    expected = (drawn - pixels).square().mean().item()
+    assert module.quality.compute()["mse"].item() == pytest.approx(expected, rel=1e-6)
