@@ -21,11 +21,10 @@ class VQVAE(Tokenizer):
         quantizer: Any :class:`~stage1_vqvae.quantizers.base.Quantizer`.
         hidden: Width of encoder and decoder.
         residual_hidden: Width inside their residual blocks.
-        residual_layers: Number of their residual blocks.
+        residual_layers: Number of their residual blocks; two numbers for the encoder's and the decoder's.
         factor: Downsampling factor, a power of two; a code stands for ``factor × factor`` pixels.
         margin, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
         norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
-        decoder_layers: Residual blocks of the decoder; None: ``residual_layers``, as the encoder has.
 
     Raises:
         ValueError: If the factor does not divide the image size, or there are not 1 to 4 channels.
@@ -38,20 +37,19 @@ class VQVAE(Tokenizer):
         quantizer: Quantizer,
         hidden: int = 128,
         residual_hidden: int = 32,
-        residual_layers: int = 2,
+        residual_layers: int | tuple[int, int] = 2,
         factor: int = 4,
         margin: int = 0,
         likelihood: Likelihood | None = None,
         norm: Norm = "none",
-        decoder_layers: int | None = None,
     ) -> None:
         super().__init__(image_size, channels, [quantizer], [2 ** halvings(factor)], margin, likelihood)
-        decoder_layers = residual_layers if decoder_layers is None else decoder_layers
+        layers = (residual_layers, residual_layers) if isinstance(residual_layers, int) else residual_layers
         widths = (quantizer.dim, hidden, residual_hidden)
         outputs = likelihood.outputs(channels) if likelihood else channels
-        self.encoder = Encoder(channels, *widths, residual_layers, factor, norm)
+        self.encoder = Encoder(channels, *widths, layers[0], factor, norm)
         self.quantizer = quantizer
-        self.decoder = Decoder(outputs, *widths, decoder_layers, factor, norm)
+        self.decoder = Decoder(outputs, *widths, layers[1], factor, norm)
 
     @property
     def levels(self) -> list[Quantizer]:

@@ -18,7 +18,7 @@ def prior():
     torch.manual_seed(0)
     model = Transformer(LAYOUT, num_classes=2, width=16, layers=1, heads=2).eval()
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=1.0)
+        torch.nn.init.normal_(parameter, std=0.7)
     return model
 
 

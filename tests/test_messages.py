@@ -89,7 +89,7 @@ WRONG = {
     "stage1.model._target_=stage1_vqvae.vqvae.Nope": ("stage1.model._target_", "there is no"),
     "n=[1,2": ("[1,2", "grammar"),
     "trainer.precision=17": ("trainer.precision", "32-true or bf16-mixed"),
-    "stage2.label_dropout=0": ("sampling.guidance=2.0", "stage2.label_dropout=0.1"),
+    "stage2.label_dropout=0": ("sampling.guidance=1.25", "stage2.label_dropout=0.1"),
     "trainer.num_nodes=2": ("trainer.num_nodes", "torchrun or srun"),
     "output=taken/below": ("taken/below", "give another output="),
 }

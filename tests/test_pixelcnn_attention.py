@@ -29,7 +29,7 @@ def test_it_equals_numpy(attention, inputs):
     features, before = (x.numpy() for x in inputs)
     for b in range(2):
         flat = features[b].reshape(CHANNELS, PLACES).T
-        scale = np.sqrt((flat**2).mean(1, keepdims=True) + np.finfo(np.float64).eps)
+        scale = np.sqrt((flat**2).mean(1, keepdims=True) + np.finfo(np.float32).eps)
         normed = flat / scale * weights["norm.weight"]
         query = normed @ weights["query.weight"].T
         both = np.concatenate([normed, before[b]], 1) @ weights["key_value.weight"].T

@@ -9,7 +9,7 @@ from stage1_vqvae.vqvae import VQVAE
 
 def tiny(image_size=(8, 12), channels=1, **options):
     quantizer = EMAVectorQuantizer(dim=4, codebook_size=6)
-    return VQVAE(image_size, channels, quantizer, hidden=8, residual_hidden=4, residual_layers=1, **options)
+    return VQVAE(image_size, channels, quantizer, hidden=8, residual_hidden=4, **{"residual_layers": 1, **options})
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -85,7 +85,7 @@ def test_a_normalized_model_is_pure_in_eval_and_exports():
 
 
 def test_the_decoder_may_be_deeper_than_the_encoder():
-    model = tiny(decoder_layers=3)
+    model = tiny(residual_layers=(1, 3))
     stacks = [module for module in model.modules() if isinstance(module, ResidualStack)]
     assert [len(stack.blocks) for stack in stacks] == [1, 3]
 
