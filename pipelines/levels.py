@@ -13,6 +13,7 @@ from pipelines.building import build
 from pipelines.run_folder import RunFolder, finished
 from pipelines.settings import differences
 from stage1_vqvae.codes import CodeLayout
+from stage2_prior.code_manifest import MANIFEST
 from stage2_prior.files import read_json, write_json
 from stage2_prior.prior import Prior
 
@@ -25,7 +26,7 @@ def missing_levels(run: RunFolder) -> list[int]:
     parts = sorted((run.prior / "levels").glob("*/settings.yaml"))
     if finished(run.prior) or not parts:
         return []
-    layout = CodeLayout.from_dict(read_json(run.codes("train") / "manifest.json")["layout"])
+    layout = CodeLayout.from_dict(read_json(run.codes("train") / MANIFEST)["layout"])
     return [grid for grid in range(len(layout.grids)) if not finished(run.level(grid))]
 
 

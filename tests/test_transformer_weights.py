@@ -1,20 +1,9 @@
 import torch
 
-from stage1_vqvae.codes import CodeLayout
 from stage2_prior.matrices import Matrix
 from stage2_prior.sampling import classes_in_turn, sample_images
-from stage2_prior.transformer import Transformer
 from stage2_prior.transformer_weights import Weights, sharing
-
-LAYOUT = CodeLayout(((2, 3), (3, 4)), (5, 9))
-
-
-def build(**options):
-    torch.manual_seed(0)
-    model = Transformer(LAYOUT, num_classes=3, width=16, layers=2, heads=2, **options).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return model
+from tests.test_transformer_cache import build
 
 
 @torch.no_grad()
