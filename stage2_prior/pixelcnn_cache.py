@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class CachedPixelCNN:
     """A PixelCNN in the middle of drawing codes, one grid after another."""
 
+    @torch.inference_mode()
     def __init__(self, prior: PixelCNN, labels: Tensor) -> None:
         self.prior = prior
         self.labels = prior.class_index(labels, len(labels), labels.device)
@@ -29,7 +30,7 @@ class CachedPixelCNN:
         self.starts = list(accumulate(prior.layout.lengths, initial=0))  # of the grids, and the end
         self.stack = self._begin_grid(0)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def next_logits(self, codes: Tensor | None) -> Tensor:
         """Logits ``[B, K]`` of the next position; ``codes [B]`` are those of the one before, None at first."""
         if codes is not None:
@@ -42,7 +43,7 @@ class CachedPixelCNN:
         self.position += 1
         return F.pad(logits, (0, self.prior.layout.vocabulary - logits.shape[1]), value=-torch.inf)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _begin_grid(self, level: int) -> CachedStack:
         *coarser, stack = self.prior.grid_stacks[: level + 1]
         codes = [

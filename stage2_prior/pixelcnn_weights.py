@@ -47,7 +47,7 @@ class StackWeights(NamedTuple):
     head: list[tuple[Tensor, Tensor]]  # weights and biases of linear layers
 
     @classmethod
-    @torch.no_grad()
+    @torch.inference_mode()
     def of(cls, stack: GatedStack) -> StackWeights:
         """Copies of a stack's."""
         last = [layer for layer in stack.head if isinstance(layer, nn.Conv2d)]
@@ -58,6 +58,7 @@ class StackWeights(NamedTuple):
             [(layer.weight[:, :, 0, 0].clone(), bias_of(layer).clone()) for layer in last],
         )
 
+    @torch.inference_mode()
     def copy_from(self, stack: GatedStack) -> None:
         """Take a stack's weights as they are now, without moving to other memory."""
         for mine, new in zip(self.tensors(), StackWeights.of(stack).tensors(), strict=True):

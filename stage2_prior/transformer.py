@@ -23,11 +23,14 @@ AXES = 3
 class Transformer(Prior):
     """A decoder-only transformer: RMSNorm, SwiGLU, query-key normalisation, rotary positions over the grid's axes.
 
-    Slot t of its input is the class token for t = 0 and code t - 1 after that; it predicts code t. An embedding of the
-    class is added to every slot, so that no code has to look for it. Keys are rotated
-    by the place of the code that they hold, queries by the place of the code that they predict, so attention sees
-    the true offset between the two, also across the ends of rows. Grids of several resolutions share the finest
-    one's coordinates; embeddings of the predicted position and of its grid tell absolute places and grids apart.
+    Slot t of its input holds code t - 1, slot 0 none, and predicts code t. An embedding of the class is added to every
+    slot, so that no code has to look for it. Keys are rotated by the place of the code that they hold, queries by the
+    place of the code that they predict, so attention sees the true offset between the two, also across the ends of
+    rows. Grids of several resolutions share the finest one's coordinates; embeddings of the predicted position and of
+    its grid tell absolute places and grids apart.
+
+    Heads share keys and values, all of them by default (arXiv 1911.02150): what sampling reads again for every code,
+    most of it keys and values, shrinks by as many times.
 
     Args:
         layout: How the codes are laid out.
@@ -35,11 +38,13 @@ class Transformer(Prior):
         width: Channels of the residual stream.
         layers: Number of blocks.
         heads: Attention heads; ``width / heads`` is even.
+        kv_heads: Heads of keys and values, each shared by ``heads / kv_heads`` heads (arXiv 2305.13245); as many as
+            ``heads`` for attention in which nothing is shared.
         dropout: On embeddings, attention and the output of every branch.
         tied: Whether logits are products with the codes' embeddings (arXiv 1608.05859), not with weights of their own.
 
     Raises:
-        ValueError: If heads do not divide the width into even parts.
+        ValueError: If heads do not divide the width into even parts, or ``kv_heads`` do not divide the heads.
     """
 
     def __init__(
@@ -49,25 +54,26 @@ class Transformer(Prior):
         width: int = 256,
         layers: int = 6,
         heads: int = 4,
+        kv_heads: int = 1,
         dropout: float = 0.1,
         tied: bool = False,
     ) -> None:
         super().__init__(layout, num_classes)
         if width % (2 * heads):
             raise ValueError(f"width is a multiple of twice the heads, got width {width} and {heads} heads")
+        if kv_heads < 1 or heads % kv_heads:
+            raise ValueError(f"kv_heads divide the heads, got {kv_heads} and {heads} heads")
         self.code = nn.Embedding(sum(layout.codebook_sizes), width)  # each grid's codes have rows of their own
         self.label = nn.Embedding(num_classes + 1, width)  # the last row is "any class"
-        self.condition = nn.Embedding(num_classes + 1, width)
         self.place = nn.Embedding(layout.length, width)
         several = len(layout.grids) > 1
         self.grid = nn.Embedding(len(layout.grids), width) if several else None  # of one grid, place says it all
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, kv_heads, dropout) for _ in range(layers))
         self.norm = nn.RMSNorm(width, eps=EPSILON)
         self.head = None if tied else nn.Linear(width, sum(layout.codebook_sizes), bias=False)
-        self.heads = heads
         places = coordinates(layout)  # [T, AXES]
-        before_first = torch.full((1, AXES), -1.0)  # where the class token lies
+        before_first = torch.full((1, AXES), -1.0)  # where the slot without a code lies
         key_places = torch.cat([before_first, places[:-1]])
         self.register_buffer("query_turns", rotary_turns(places, width // heads), persistent=False)
         self.register_buffer("key_turns", rotary_turns(key_places, width // heads), persistent=False)
@@ -93,8 +99,7 @@ class Transformer(Prior):
         """Logits ``[B, T', K]`` for a prefix ``codes [B, T']`` and class indices ``labels [B]``."""
         length = codes.shape[1]
         known = self.code(codes[:, :-1] + self.code_rows[: length - 1])  # [B, T' - 1, width]
-        x = torch.cat([self.label(labels)[:, None], known], dim=1) + self.places()[:length]
-        x = x + self.condition(labels)[:, None]
+        x = F.pad(known, (0, 0, 1, 0)) + self.places()[:length] + self.label(labels)[:, None]
         x = self.dropout(x)
         for block in self.stack:
             x = block(x, self.query_turns[:, :length], self.key_turns[:, :length])
@@ -123,10 +128,10 @@ class Transformer(Prior):
 class Block(nn.Module):
     """Pre-norm attention and feed-forward branches around one residual stream."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, kv_heads: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(width, eps=EPSILON)
-        self.attention = Attention(width, heads, dropout)
+        self.attention = Attention(width, heads, kv_heads, dropout)
         self.feed_forward_norm = nn.RMSNorm(width, eps=EPSILON)
         self.feed_forward = SwiGLU(width)
         self.dropout = nn.Dropout(dropout)
@@ -138,27 +143,28 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention with normalised, rotated queries and keys."""
+    """Causal attention with normalised, rotated queries and keys; heads share keys and values."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, kv_heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.shape = (heads, kv_heads, kv_heads)  # heads of queries, keys and values
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = nn.Linear(width, width // heads * sum(self.shape), bias=False)
         self.query_norm = nn.RMSNorm(width // heads, eps=EPSILON)
         self.key_norm = nn.RMSNorm(width // heads, eps=EPSILON)
         self.out = nn.Linear(width, width, bias=False)
 
     def project(self, x: Tensor, query_turns: Tensor, key_turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values ``[B, heads, T, width / heads]`` of ``x [B, T, width]``."""
-        q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.heads)
+        """Queries ``[B, heads, T, D]``, keys and values ``[B, kv_heads, T, D]`` of ``x [B, T, width]``."""
+        by_head = rearrange(self.qkv(x), "b t (h d) -> b h t d", h=sum(self.shape))
+        q, k, v = by_head.split(self.shape, dim=1)
         return rotate(self.query_norm(q), query_turns), rotate(self.key_norm(k), key_turns), v
 
     def forward(self, x: Tensor, query_turns: Tensor, key_turns: Tensor) -> Tensor:
         """Attend from every slot of ``x [B, T, width]`` to itself and those before."""
         q, k, v = self.project(x, query_turns, key_turns)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, enable_gqa=True)
         return self.out(rearrange(mixed, "b h t d -> b t (h d)"))
 
 

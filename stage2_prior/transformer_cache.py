@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,6 @@ from stage2_prior.transformer_weights import BlockWeights, Weights
 if TYPE_CHECKING:
     from stage2_prior.transformer import Transformer
 
-GROWTH = 32
-"""On a CPU a step attends over a multiple of so many slots, and the cache has no more."""
-
 
 class CachedTransformer:
     """A transformer in the middle of drawing codes.
@@ -28,25 +25,25 @@ class CachedTransformer:
         labels: int64 ``[B]``, -1 for "any class".
     """
 
+    @torch.inference_mode()
     def __init__(self, prior: Transformer, labels: Tensor) -> None:
         layout = prior.layout
         self.sizes = layout.codebook_sizes
         self.vocabulary = layout.vocabulary
         self.grid_at = [grid for grid, length in enumerate(layout.lengths) for _ in range(length)]
-        self.first_row = list(accumulate(self.sizes, initial=0))  # of each grid's codes, then of the labels
+        self.first_row = list(accumulate(self.sizes, initial=0))  # of each grid's codes, then of no code
         self.length = layout.length
         self.slot = 0
         self.step = _step_for(self, prior, len(labels))
-        index = prior.class_index(labels, len(labels), labels.device)
-        torch.add(index, self.first_row[-1], out=self.step.tokens)
-        self.step.classes.copy_(index)
+        self.step.codes.fill_(self.first_row[-1])
+        self.step.labels.copy_(prior.class_index(labels, len(labels), labels.device))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def next_logits(self, codes: Tensor | None) -> Tensor:
         """Logits ``[B, K]`` of the next position; ``codes [B]`` are those of the one before, None at first."""
         step, slot = self.step, self.slot
         if codes is not None:
-            torch.add(codes, self.first_row[self.grid_at[slot - 1]], out=step.tokens)
+            torch.add(codes, self.first_row[self.grid_at[slot - 1]], out=step.codes)
         step.slot.fill_(slot)
         grid = self.grid_at[slot]
         logits = step(min(-(-(slot + 1) // step.bucket) * step.bucket, self.length), grid)
@@ -57,10 +54,8 @@ class CachedTransformer:
 class Step:
     """One slot of a transformer, with tensors that stay where they are from step to step.
 
-    ``tokens``, ``classes`` and ``slot`` are written before a call. Calls with the same length and grid do the same to
-    the same memory, which is what a CUDA graph records; and a call that is repeated changes nothing. Only on a CPU the
-    cache moves, as it grows: a processor reads ahead where memory is read without gaps, which makes attention twice as
-    fast.
+    ``codes``, ``labels`` and ``slot`` are written before a call. Calls with the same length and grid do the same to
+    the same memory, which is what a CUDA graph records; and a call that is repeated changes nothing.
 
     Args:
         prior: Whose shapes and weights are copied.
@@ -72,69 +67,83 @@ class Step:
         new, width = prior.code.weight.new_empty, prior.code.embedding_dim
         length, device = prior.layout.length, prior.code.weight.device
         on_gpu = device.type == "cuda"
-        self.bucket = BUCKET if on_gpu else GROWTH
-        self.tokens = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of the token table
-        self.classes = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of the classes' embeddings
+        self.bucket = BUCKET if on_gpu else 1
+        self.codes = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of their embeddings
+        self.labels = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of theirs
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
         self.hidden = new(length, length).fill_(-torch.inf).triu_(1)  # [T, T]: added to the scores of slots to come
         self.epsilon = new(1).fill_(EPSILON)  # of the norms
-        shape = (2, batch, prior.heads, length if on_gpu else 0, width // prior.heads)
-        # Keys and values. What is masked counts as 0 times its value, and 0 times NaN is NaN.
-        self.caches = [new(shape).zero_() for _ in prior.stack]
+        self.heads, kv_heads, _ = prior.stack[0].attention.shape
+        shape = (batch, kv_heads, length, width // self.heads)
+        self.caches = [Cache.empty(shape, prior.code.weight) for _ in prior.stack]
         self.call = CUDAGraphs(self.run) if on_gpu else self.run
 
     def __call__(self, length: int, grid: int) -> Tensor:
         """Logits ``[B, K of the grid]`` of the slot's code; ``length`` slots are attended to, at least those so far."""
-        missing = length - self.caches[0].shape[3]
-        if missing > 0:
-            more = self.caches[0].new_zeros(*self.caches[0].shape[:3], missing, self.caches[0].shape[4])
-            self.caches = [torch.cat([cache, more], dim=3) for cache in self.caches]
         return self.call(length, grid)
 
     def run(self, length: int, grid: int) -> Tensor:
         """The step itself; see :meth:`__call__`."""
         weights, slot = self.weights, self.slot
-        x = weights.tokens[self.tokens] + weights.conditions[self.classes] + weights.places[slot]  # [B, width]
-        turns = weights.turns[slot][0]  # [layers, 2, 2, 1, D]
-        hidden = self.hidden[slot, :length]  # [1, length]
-        for block, turn, cache in zip(weights.blocks, turns.unbind(), self.caches, strict=True):
-            x = self._attend(block, turn, cache, hidden, x)
+        x = weights.codes[self.codes] + weights.labels[self.labels] + weights.places[slot]  # [B, width]
+        hidden = self.hidden[slot, :length] if self.bucket > 1 else None  # [1, length]
+        own, other = (turns.unbind() for turns in weights.turns[slot][0].unbind())  # [heads + kv_heads, D] each
+        for block, turns, cache in zip(weights.blocks, zip(own, other, strict=True), self.caches, strict=True):
+            queries = self._project(block, turns, cache, x)
+            mixed = cache.attend(queries, length, hidden)
+            x = block.attention_out.added(x, mixed.view_as(x))
             x = self._feed_forward(block, x)
         return weights.heads[grid].times(normalised(x, self.epsilon))
 
-    def _attend(self, block: BlockWeights, turn: Tensor, cache: Tensor, hidden: Tensor, x: Tensor) -> Tensor:
-        batch, heads, _, dim = cache.shape[1:]
-        qkv = block.qkv.times(normalised(x, self.epsilon)).view(batch, 3, heads, dim)
-        qk = normalised(qkv[:, :2], self.epsilon)
+    def _project(self, block: BlockWeights, turns: tuple[Tensor, Tensor], cache: Cache, x: Tensor) -> Tensor:
+        """Queries ``[B, kv_heads, heads / kv_heads, D]`` of ``x [B, width]``; keys and values go to the cache."""
+        batch, kv_heads, _, dim = cache.values.shape
+        qkv = block.qkv.times(normalised(x, self.epsilon)).view(batch, -1, dim)  # [B, heads + 2 * kv_heads, D]
+        qk = normalised(qkv[:, :-kv_heads], self.epsilon)
         # The halves of a head are the parts of its complex numbers, see stage2_prior.transformer.rotate.
-        torch.addcmul(qk * turn[0], qk.roll(dim // 2, -1), turn[1], out=qkv[:, :2])
-        cache.index_copy_(3, self.slot, qkv[:, 1:, :, None].transpose(0, 1))
-        keys, values = cache[:, :, :, : hidden.shape[1]].unbind()
-        mixed = attend(qkv[:, 0], keys, values, hidden)
-        return block.attention_out.added(x, mixed.view_as(x))
+        qk = torch.addcmul(qk * turns[0], qk.roll(dim // 2, -1), turns[1])
+        cache.keys.index_copy_(2, self.slot, qk[:, self.heads :, None])
+        cache.values.index_copy_(2, self.slot, qkv[:, -kv_heads:, None])
+        return qk[:, : self.heads].view(batch, kv_heads, -1, dim)
 
     def _feed_forward(self, block: BlockWeights, x: Tensor) -> Tensor:
         gate, value = block.gate_and_value.times(normalised(x, self.epsilon)).chunk(2, dim=1)
         return block.feed_forward_out.added(x, F.silu(gate).mul_(value))
 
 
-def attend(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
-    """Values mixed by the softmax of ``query · keys + hidden``.
+class Cache(NamedTuple):
+    """A block's keys and values, ``[B, kv_heads, T, D]`` each."""
 
-    Args:
-        query: ``[B, heads, D]``.
-        keys, values: ``[B, heads, T, D]``.
-        hidden: ``[1, T]``.
+    keys: Tensor
+    values: Tensor
 
-    Returns:
-        ``[B, heads, D]``.
-    """
-    if query.is_cuda:
-        return F.scaled_dot_product_attention(query[:, :, None], keys, values, hidden, scale=1.0)[:, :, 0]
-    # Of a single query, these products are faster than PyTorch's fused attention.
-    flat = query.reshape(-1, 1, query.shape[2])  # [B * heads, 1, D]
-    scores = torch.baddbmm(hidden[None], flat, keys.flatten(0, 1).mT)  # [B * heads, 1, T]
-    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view_as(query)
+    @classmethod
+    def empty(cls, shape: tuple[int, int, int, int], like: Tensor) -> Cache:
+        """Zeros: a slot that is masked counts as 0 times its value, and 0 times NaN is NaN."""
+        batch, kv_heads, length, dim = shape
+        # A CPU multiplies queries faster with keys whose channels lie apart.
+        keys = like.new_zeros(shape) if like.is_cuda else like.new_zeros(batch, kv_heads, dim, length).mT
+        return cls(keys, like.new_zeros(shape))
+
+    def attend(self, queries: Tensor, length: int, hidden: Tensor | None) -> Tensor:
+        """Values of the first slots, mixed by the softmax of ``queries · keys + hidden``.
+
+        Args:
+            queries: ``[B, kv_heads, n, D]``.
+            length: Number of slots.
+            hidden: ``[1, length]``; None is all zeros.
+
+        Returns:
+            Like the queries.
+        """
+        keys, values = self.keys.narrow(2, 0, length), self.values.narrow(2, 0, length)
+        if queries.is_cuda:
+            return F.scaled_dot_product_attention(queries, keys, values, hidden, scale=1.0)
+        # Of so few queries, these products are faster than PyTorch's fused attention.
+        scores = torch.bmm(queries.flatten(0, 1), keys.flatten(0, 1).mT)  # [B * kv_heads, n, length]
+        if hidden is not None:
+            scores += hidden
+        return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view_as(queries)
 
 
 def normalised(x: Tensor, epsilon: Tensor) -> Tensor:

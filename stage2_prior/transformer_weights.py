@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stage2_prior.matrices import Matrix
@@ -41,15 +42,15 @@ class BlockWeights(NamedTuple):
 class Weights(NamedTuple):
     """A transformer's weights."""
 
-    tokens: Tensor  # [all codes and labels, width]
-    conditions: Tensor  # [classes + 1, width]
+    codes: Tensor  # [all codes + 1, width]: the last row, of no code, is zero
+    labels: Tensor  # [classes + 1, width]
     places: Tensor  # [T, width]
-    turns: Tensor  # [T, layers, 2, 2, 1, D]: factors of a query's and a key's own channel and of the pair's other one
+    turns: Tensor  # [T, 2, layers, heads + kv_heads, D]: factors of channels themselves and of the other ones of pairs
     blocks: list[BlockWeights]
     heads: list[Matrix]  # [width, K of the grid] of each grid
 
     @classmethod
-    @torch.no_grad()
+    @torch.inference_mode()
     def of(cls, prior: Transformer, rows: int) -> Weights:
         """Copies of a transformer's, for so many rows; within :func:`sharing` the same ones each time."""
         shared = _shared.get(prior)
@@ -63,14 +64,15 @@ class Weights(NamedTuple):
     @classmethod
     def _copied(cls, prior: Transformer, rows: int) -> Weights:
         return cls(
-            torch.cat([prior.code.weight, prior.label.weight]),
-            prior.condition.weight.clone(),
+            F.pad(prior.code.weight, (0, 0, 0, 1)),
+            prior.label.weight.clone(),
             prior.places().clone(),
-            torch.stack([turns(prior, block) for block in prior.stack], dim=1),
+            torch.stack([turns(prior, block) for block in prior.stack], dim=2),
             [BlockWeights.of(block, rows) for block in prior.stack],
             [Matrix(weight * prior.norm.weight, rows) for weight in prior.head_weights()],
         )
 
+    @torch.inference_mode()
     def copy_from(self, prior: Transformer, rows: int) -> None:
         """Take a transformer's weights as they are now, without moving to other memory."""
         for mine, new in zip(self.tensors(), Weights.of(prior, rows).tensors(), strict=True):
@@ -78,7 +80,7 @@ class Weights(NamedTuple):
 
     def tensors(self) -> Iterator[Tensor]:
         """All of them, in order."""
-        yield from (self.tokens, self.conditions, self.places, self.turns)
+        yield from (self.codes, self.labels, self.places, self.turns)
         for matrix in (*self.heads, *(matrix for block in self.blocks for matrix in block)):
             yield matrix.tensor
 
@@ -108,16 +110,17 @@ def sharing(prior: Transformer) -> Iterator[None]:
 
 
 def turns(prior: Transformer, block: Block) -> Tensor:
-    """Rotation, norms' weights and the scale of the scores as factors of queries and keys: ``[T, 2, 2, 1, D]``.
+    """Rotation, norms' weights and the scale of the scores as factors: ``[T, 2, heads + kv_heads, D]``.
 
     The first half of a head becomes ``first * cos - second * sin``, the second ``second * cos + first * sin``; so
     the factors are (cos, cos) of the channel itself and (-sin, sin) of the other one of its pair.
     """
-    both = []
-    dim = prior.query_turns.shape[2] * 2
-    query, key = block.attention.query_norm.weight * dim**-0.5, block.attention.key_norm.weight
-    for (cos, sin), weight in zip((prior.query_turns, prior.key_turns), (query, key), strict=True):
+    by_head = []
+    attention, dim = block.attention, prior.query_turns.shape[2] * 2
+    query, key = attention.query_norm.weight * dim**-0.5, attention.key_norm.weight
+    pairs = ((prior.query_turns, query), (prior.key_turns, key))
+    for ((cos, sin), weight), heads in zip(pairs, attention.shape[:2], strict=True):
         own = torch.cat([cos, cos], dim=1) * weight  # [T, D]
         other = torch.cat([-sin, sin], dim=1) * weight.roll(len(weight) // 2)
-        both.append(torch.stack([own, other], dim=1))  # [T, 2, D]
-    return torch.stack(both, dim=2)[:, :, :, None]
+        by_head.append(torch.stack([own, other], dim=1)[:, :, None].expand(-1, -1, heads, -1))
+    return torch.cat(by_head, dim=2)

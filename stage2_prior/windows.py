@@ -55,7 +55,6 @@ def sample_larger_images(
         return in_passes(draw_pass, first, size, labels, noise, progress=progress)
 
 
-@torch.no_grad()
 def sample_larger(
     prior: Prior,
     labels: Tensor,
@@ -92,19 +91,20 @@ def sample_larger(
     codes = labels.new_full((len(labels), *shape), -1)
     tops, lefts = (starts(*sizes) for sizes in zip(shape, (height, width), strict=True))
     windows: dict[int, Window] = {}  # of the current top, by left
-    for row, top in enumerate(tops):
-        if row == 0 or top != tops[row - 1]:
-            windows = {
-                left: Window(
-                    guided(prior, labels, settings.guidance, settings.guidance_schedule),
-                    codes[:, top : top + height, left : left + width],
-                )
-                for left in set(lefts)
-            }
-        for column, left in enumerate(lefts):
-            logits = windows[left].logits(row - top, column - left)
-            logits = truncate(logits.float() / settings.temperature, settings)
-            codes[:, row, column] = draw(logits, noise[:, row, column])
+    with torch.inference_mode():
+        for row, top in enumerate(tops):
+            if row == 0 or top != tops[row - 1]:
+                windows = {
+                    left: Window(
+                        guided(prior, labels, settings.guidance, settings.guidance_schedule),
+                        codes[:, top : top + height, left : left + width],
+                    )
+                    for left in set(lefts)
+                }
+            for column, left in enumerate(lefts):
+                logits = windows[left].logits(row - top, column - left)
+                logits = truncate(logits.float() / settings.temperature, settings)
+                codes[:, row, column] = draw(logits, noise[:, row, column])
     return codes.flatten(1)
 
 

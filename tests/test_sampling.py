@@ -274,6 +274,15 @@ def test_known_codes_are_held_in_passes(prior):
     assert torch.equal(sample_images(prior, labels[2:], 0, 2, known=known[2:]), drawn[2:])
 
 
+def test_drawn_codes_can_be_trained_on(prior):
+    """They are drawn without what gradients need, which tensors can carry on with them."""
+    labels = classes_in_turn(3, 2)
+    codes = sample_images(prior, labels, 0)
+    prior.nats(codes, labels).sum().backward()
+    assert not codes.is_inference()
+    assert all(parameter.grad is not None for parameter in prior.parameters())
+
+
 def test_low_temperature_takes_the_likeliest(prior):
     labels = torch.tensor([0, 1])
     cold = sample(prior, labels, image_noise(0, range(2), 6), SamplingSettings(temperature=1e-4))

@@ -18,9 +18,9 @@ LAYOUTS = {
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
 
-def prior(layout, **options):
+def prior(layout, heads=4, **options):
     torch.manual_seed(0)
-    model = Transformer(layout, num_classes=3, width=16, layers=2, heads=2, **options).eval()
+    model = Transformer(layout, num_classes=3, width=16, layers=2, heads=heads, **options).eval()
     for parameter in model.parameters():  # far from the near-uniform start, so that every path matters
         torch.nn.init.normal_(parameter, std=0.5)
     return model
@@ -44,9 +44,10 @@ def test_a_code_reaches_every_later_logit_and_no_other(layout):
 
 
 @pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @every_layout
-def test_cached_logits_equal_forward(layout, tied):
-    model = prior(layout, tied=tied)
+def test_cached_logits_equal_forward(layout, kv_heads, tied):
+    model = prior(layout, kv_heads=kv_heads, tied=tied)
     codes, labels = codes_of(layout, 3), torch.tensor([0, 2, -1])
     expected = model(codes, labels)
     for steps in (model.incremental(labels), FullRecompute(model, labels)):
@@ -75,6 +76,30 @@ def test_label_matters_and_none_is_any_class():
     codes = codes_of(model.layout, 2)
     assert not torch.allclose(model(codes, torch.tensor([0, 0])), model(codes, torch.tensor([1, 1])))
     assert torch.equal(model(codes), model(codes, torch.tensor([-1, -1])))
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_heads_share_keys_and_values(kv_heads):
+    """Attention written out head by head, in numpy."""
+    attention = prior(LAYOUTS["square"], kv_heads=kv_heads).stack[0].attention
+    x, turns = torch.randn(2, 9, 16), torch.stack([torch.ones(9, 2), torch.zeros(9, 2)])  # no rotation
+    found = attention(x, turns, turns).detach().numpy()
+
+    def normalised(x, norm):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + norm.eps) * norm.weight.detach().numpy()
+
+    qkv = (x @ attention.qkv.weight.T).detach().numpy().reshape(2, 9, -1, 4)  # [B, T, heads, D]
+    assert qkv.shape[2] == 4 + 2 * kv_heads
+    heads = []
+    for head in range(4):
+        shared = 4 + head // (4 // kv_heads)
+        q = normalised(qkv[:, :, head], attention.query_norm)
+        k = normalised(qkv[:, :, shared], attention.key_norm)
+        scores = np.where(np.tri(9), np.einsum("bqd,bkd->bqk", q, k) / 2, -np.inf)
+        weight = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        heads.append(weight @ qkv[:, :, shared + kv_heads])
+    expected = np.concatenate(heads, axis=-1) @ attention.out.weight.detach().numpy().T
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_rotation_keeps_lengths_and_sees_offsets_alone():
@@ -138,6 +163,9 @@ def test_dropout_acts_in_training_only():
 def test_impossible_inputs_are_refused():
     with pytest.raises(ValueError, match="width 10 and 4 heads"):
         Transformer(LAYOUTS["square"], width=10, heads=4)
+    for kv_heads in (0, 3, 8):
+        with pytest.raises(ValueError, match=f"kv_heads divide the heads, got {kv_heads} and 4 heads"):
+            Transformer(LAYOUTS["square"], width=16, heads=4, kv_heads=kv_heads)
     model = prior(LAYOUTS["square"])
     with pytest.raises(ValueError, match="T at most 9, expected"):
         model(torch.zeros(1, 10, dtype=torch.int64))

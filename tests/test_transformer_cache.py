@@ -7,15 +7,15 @@ import torch
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior import transformer_cache
 from stage2_prior.transformer import Transformer
-from stage2_prior.transformer_cache import Step, attend
+from stage2_prior.transformer_cache import Cache, Step
 
 LAYOUT = CodeLayout(((2, 3), (3, 4)), (5, 9))
 LABELS = torch.tensor([0, 2, -1])
 
 
-def build(**options):
+def build(kv_heads=1, **options):
     torch.manual_seed(0)
-    model = Transformer(LAYOUT, num_classes=3, width=16, layers=2, heads=2, **options).eval()
+    model = Transformer(LAYOUT, num_classes=3, width=16, layers=2, heads=4, kv_heads=kv_heads, **options).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model
@@ -29,20 +29,21 @@ def stepwise(steps, codes):
     return torch.stack([steps.next_logits(codes[:, t - 1] if t else None) for t in range(LAYOUT.length)], dim=1)
 
 
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("bucket", [4, 7, 64])
 @torch.no_grad()
-def test_slots_to_come_are_masked(bucket, monkeypatch):
+def test_slots_to_come_are_masked(bucket, kv_heads, monkeypatch):
     """The step of fixed shapes that a GPU replays, run here as it is, each one twice as a recording does."""
-    model, codes = build(), codes_of(3)
+    model, codes = build(kv_heads), codes_of(3)
     lengths = []
 
     class Twice(Step):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             self.bucket = bucket
-            self.caches = [
-                cache.new_full((*cache.shape[:3], LAYOUT.length, cache.shape[4]), 3.0) for cache in self.caches
-            ]
+            for cache in self.caches:
+                cache.keys.fill_(3.0)
+                cache.values.fill_(3.0)
 
         def __call__(self, length, grid):
             lengths.append((length, grid))
@@ -56,27 +57,24 @@ def test_slots_to_come_are_masked(bucket, monkeypatch):
     assert len(set(lengths)) <= -(-LAYOUT.length // bucket) + 1
 
 
-@pytest.mark.parametrize("growth", [1, 5, 100])
-@torch.no_grad()
-def test_the_cache_grows_with_the_slots(growth, monkeypatch):
-    monkeypatch.setattr(transformer_cache, "GROWTH", growth)
-    model, codes = build(), codes_of(3)
-    steps = model.incremental(LABELS)
-    for t in range(LAYOUT.length):
-        logits = steps.next_logits(codes[:, t - 1] if t else None)
-        slots = steps.step.caches[0].shape[3]
-        assert slots == min(-(-(t + 1) // growth) * growth, LAYOUT.length)
-        torch.testing.assert_close(logits, model(codes, LABELS)[:, t], atol=1e-5, rtol=1e-5)
-
-
 def test_attention_is_the_softmax_of_its_definition():
     torch.manual_seed(0)
-    query, keys, values = torch.randn(2, 3, 4), torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4)
+    queries, cache = torch.randn(2, 3, 2, 4), Cache(torch.randn(2, 3, 6, 4), torch.randn(2, 3, 6, 4))
+
+    def expected(slots):
+        scores = np.einsum("bhnd,bhtd->bhnt", queries, cache.keys[:, :, :slots])
+        weight = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        return np.einsum("bhnt,bhtd->bhnd", weight, cache.values[:, :, :slots])
+
+    np.testing.assert_allclose(cache.attend(queries, 5, None), expected(5), atol=1e-6)
     hidden = torch.tensor([[0.0, 0.0, 0.0, -torch.inf, -torch.inf]])
-    scores = np.einsum("bhd,bhtd->bht", query, keys)[:, :, :3]
-    weight = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-    expected = np.einsum("bht,bhtd->bhd", weight, values[:, :, :3])
-    np.testing.assert_allclose(attend(query, keys, values, hidden), expected, atol=1e-6)
+    np.testing.assert_allclose(cache.attend(queries, 5, hidden), expected(3), atol=1e-6)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_the_cache_holds_a_key_and_a_value_for_each_of_their_heads(kv_heads):
+    for cache in build(kv_heads).incremental(LABELS).step.caches:
+        assert cache.keys.shape == cache.values.shape == (3, kv_heads, LAYOUT.length, 4)
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def test_shared_weights_are_those_at_the_first_use_inside():
         assert Weights.of(model, 16) is first
         assert Weights.of(model, 1) is not first
     model.code.weight.add_(1)
-    assert torch.equal(Weights.of(model, 16).tokens[0], model.code.weight[0])
+    assert torch.equal(Weights.of(model, 16).codes[0], model.code.weight[0])
 
 
 def test_passes_share_one_copy_of_the_weights(monkeypatch):

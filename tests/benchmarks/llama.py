@@ -14,8 +14,8 @@ def available() -> bool:
     return find_spec("transformers") is not None
 
 
-def of_size(codes: int, length: int, width: int, layers: int, heads: int) -> Any:
-    """A Llama of as many weights as :class:`~stage2_prior.transformer.Transformer`, in eval mode."""
+def of_size(codes: int, length: int, width: int, layers: int, heads: int, kv_heads: int) -> Any:
+    """A Llama of the layers, widths and heads of a :class:`~stage2_prior.transformer.Transformer`, in eval mode."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -24,6 +24,7 @@ def of_size(codes: int, length: int, width: int, layers: int, heads: int) -> Any
         intermediate_size=-(-8 * width // 3 // 16) * 16,
         num_hidden_layers=layers,
         num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
         max_position_embeddings=length + 1,
         bos_token_id=codes,
         eos_token_id=None,

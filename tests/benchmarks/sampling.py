@@ -5,7 +5,9 @@ The table has a row per contender, grid and batch:
 - ``transformer``: :func:`~stage2_prior.sampling.sample` with the key-value cache;
 - ``what a user gets``: :func:`~stage2_prior.sampling.sample_images`, in passes of a fixed size on one thread;
 - ``recompute``: the whole prefix goes through the transformer for every code;
-- ``Llama``: Hugging Face transformers' ``generate`` with its key-value cache, a model of the same size;
+- ``Llama``: Hugging Face transformers' ``generate`` with its key-value cache, a model of the same layers and widths,
+  where no heads share keys and values, as is that library's default; ``shared keys``: where they share them as the
+  transformer's do;
 - ``pixelcnn``: with its cache; ``full forwards``: all of the grid goes through the prior for every code;
   ``rows so far``: the rows up to the current one only;
 - ``hierarchy``: the same for two grids of codes, as of VQ-VAE-2, with a stack of 15 layers for each.
@@ -121,10 +123,10 @@ def transformer_times(case: Case, width: int, layers: int, heads: int, whole: bo
     prior = case.place(Transformer(case.layout, 10, width=width, layers=layers, heads=heads))
     yield Time("transformer", case.cached(prior))
     yield Time("what a user gets", seconds(lambda: sample_images(prior, case.labels, 0), case.repeats))
-    if llama.available():
-        model = llama.of_size(CODES, case.layout.length, width, layers, heads).to(case.device, case.dtype)
+    for name, kv_heads in {"Llama": heads, "Llama, shared keys": 1}.items() if llama.available() else ():
+        model = llama.of_size(CODES, case.layout.length, width, layers, heads, kv_heads).to(case.device, case.dtype)
         generate = llama.generator(model, case.batch, case.layout.length)
-        yield Time("Llama", seconds(generate, 1 if case.side > 16 else case.repeats))
+        yield Time(name, seconds(generate, 1 if case.side > 16 else case.repeats))
     if whole:
         yield Time("recompute *", case.steps(prior, rows_so_far=True))
 
@@ -149,10 +151,10 @@ def show(prior: str, case: Case, times: Iterator[Time]) -> None:
         print(f"{prior:>12}{contender:>20}{grid:>14}{case.batch:>7}{took:>10.3f}s{speed:>11}{ratio:>12}", flush=True)
 
 
-def memory_bound(case: Case, width: int, layers: int) -> float:
+def memory_bound(case: Case, width: int, layers: int, heads: int) -> float:
     """Seconds a batch if every step did no more than read the weights and the keys and values once."""
     prior_bytes = 12 * layers * width**2 * case.dtype.itemsize
-    kept = 2 * layers * width * case.batch * case.dtype.itemsize  # bytes a slot
+    kept = 2 * layers * width // heads * case.batch * case.dtype.itemsize  # bytes a slot: one head's keys and values
     length = case.layout.length
     read = length * prior_bytes + kept * length * (length + 1) / 2
     return read / bytes_per_second(case.device)
@@ -186,7 +188,7 @@ def main() -> None:
         for batch in (128, 1024):
             case = Case(16, batch, chosen.repeats, device, torch.bfloat16)
             show("transformer", case, transformer_times(case, 768, 12, 12, whole=False))
-            bound = memory_bound(case, 768, 12)
+            bound = memory_bound(case, 768, 12, 12)
             print(f"memory bandwidth allows {batch / bound:.0f} images/s: {bound:.3f} s a batch")
 
 
