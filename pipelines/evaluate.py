@@ -44,7 +44,7 @@ def evaluate(settings: Settings) -> None:
     output = Path(settings["output"] or run.evaluations / folder_name(run, settings, asked))
     claim(output / "settings.yaml", made_by(saved, generator, settings, asked, images), "set of figures")
 
-    trained: TrainedNetwork = network.load(output / "features", images, settings["seed"], device)
+    trained: TrainedNetwork = network.load(network_folder(output, images, settings), images, settings["seed"], device)
     features: Features = trained if settings["features"] == "own" else InceptionFeatures(device)
     sections = once(output / "parts" / "tokenizer.json", lambda: measure_tokenizer(subject, features))
     if generator is not None and settings["n"] > 0:
@@ -127,6 +127,13 @@ def folder_name(run: RunFolder, settings: Settings, asked: dict[str, Any]) -> st
         text = json.dumps(image_settings(settings), sort_keys=True)
         parts.append(f"data{hashlib.sha256(text.encode()).hexdigest()[:8]}")
     return "_".join(parts)
+
+
+def network_folder(output: Path, images: ImageData, settings: Settings) -> Path:
+    """Where the network is whose features are compared: beside the evaluations, which share what they can."""
+    seen = {"data": images.train.description, "augmentation": images.augmentation.describe()}
+    text = json.dumps({**seen, **{name: settings[name] for name in ("seed", "network")}}, sort_keys=True)
+    return output.parent / "networks" / hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def show(sections: Sections) -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
+from stage2_prior.norms import ChannelNorm
 from stage2_prior.pixelcnn_attention import CausalAttention
 from stage2_prior.pixelcnn_cache import CachedPixelCNN
 from stage2_prior.pixelcnn_condition import Condition
@@ -199,6 +200,8 @@ class GatedStack(nn.Module):
         self.shape = shape
         self.kernel = kernel
         self.code = nn.Embedding(codebook_size, channels)
+        # Codes that begin alike learn from one another; far apart, as by default, each is learned by heart.
+        nn.init.normal_(self.code.weight, std=0.02)
         self.place = nn.Parameter(torch.randn(channels, *shape) * 0.02)
         self.condition = condition
         self.layers = nn.ModuleList(GatedLayer(channels, kernel, dropout) for _ in range(layers))
@@ -247,12 +250,15 @@ class GatedStack(nn.Module):
 class GatedLayer(nn.Module):
     """One gated layer of both stacks: figure 2 and equation 4 of arXiv 1606.05328.
 
-    Unlike the paper's, the vertical stack adds its input too: without that, fifteen layers learn more slowly.
+    Unlike the paper's, the vertical stack adds its input too, and both see it normalised: without that, many layers
+    learn more slowly.
     """
 
     def __init__(self, channels: int, kernel: int, dropout: float) -> None:
         super().__init__()
         reach = kernel // 2
+        self.vertical_norm = ChannelNorm(channels)
+        self.horizontal_norm = ChannelNorm(channels)
         self.vertical = CroppedConv2d(channels, 2 * channels, above=reach, left=reach, right=reach)
         self.horizontal = CroppedConv2d(channels, 2 * channels, above=0, left=reach, right=0)
         self.vertical_to_horizontal = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
@@ -263,8 +269,9 @@ class GatedLayer(nn.Module):
     def forward(self, streams: Streams, condition: Tensor) -> Streams:
         """Transform both stacks under ``condition [B, C, H or 1, W or 1]``."""
         to_vertical, to_horizontal = self.condition(condition).chunk(2, dim=1)
-        above = self.vertical(streams.vertical) + to_vertical
-        left = self.horizontal(streams.horizontal) + self.vertical_to_horizontal(above) + to_horizontal
+        above = self.vertical(self.vertical_norm(streams.vertical)) + to_vertical
+        left = self.horizontal(self.horizontal_norm(streams.horizontal)) + self.vertical_to_horizontal(above)
+        left = left + to_horizontal
         return Streams(
             streams.vertical + gate(above),
             streams.horizontal + self.residual(self.dropout(gate(left))),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stage2_prior.precision import EPSILON
+from stage2_prior.norms import EPSILON
 
 
 class CausalAttention(nn.Module):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stage2_prior.cuda_graph import BUCKET, CUDAGraphs, on_loan
+from stage2_prior.norms import EPSILON, normalised
 from stage2_prior.pixelcnn_attention import CachedAttention
 from stage2_prior.pixelcnn_weights import StackWeights
 
@@ -80,20 +81,22 @@ class CachedStack:
         (height, width), depth, reach = stack.shape, len(self.weights.layers), stack.kernel // 2
         new, device = condition.new_zeros, condition.device
         on_gpu = device.type == "cuda"
+        self.epsilon = torch.full((1,), EPSILON, dtype=condition.dtype, device=device)  # of the norms
         self.place = torch.zeros(1, dtype=torch.int64, device=device)
         self.counting = torch.arange(max(height * width, reach), device=device)
         self.no_code = len(self.weights.codes) - 1
         self.known = torch.full((batch, width + height * width), self.no_code, device=device)  # a row above the grid
 
-        self.done_rows = new(reach + 1, depth, width + 2 * reach, batch, channels)  # inputs; row i at i % (reach + 1)
-        self.rows = new(depth, width + 2 * reach, batch, reach + 1, channels)  # inputs of the vertical layers
+        # Inputs of convolutions, normalised.
+        self.done_rows = new(reach + 1, depth, width + 2 * reach, batch, channels)  # row i at i % (reach + 1)
+        self.rows = new(depth, width + 2 * reach, batch, reach + 1, channels)  # of the vertical layers
         self.row = self.rows[:, reach:-reach, :, -1]  # [depth, W, B, C]: the current row
         shifted = self.rows.flatten(3).unfold(1, width, 1).movedim(-1, 2)  # [depth, k, W, B, (r + 1) * C]
         self.above_and_here = [[x.flatten(0, 1) for x in layer] for layer in shifted]  # [W * B, (r + 1) * C] each
         self.given = new(depth, width, batch, 2 * channels)  # what the current row gives to the horizontal layers
 
-        self.done_places = new(depth, reach + width, batch, channels)  # inputs; `reach` places left of the row are zero
-        self.places = new(depth + 1, batch, reach + 1, channels)  # inputs of the horizontal layers, last their output
+        self.done_places = new(depth, reach + width, batch, channels)  # `reach` places left of the row are zero
+        self.places = new(depth, batch, reach + 1, channels)  # of the horizontal layers
         self.here = list(self.places[:, :, -1])  # [B, C] each: the current place
         self.left_and_here = list(self.places.flatten(2))  # [B, (r + 1) * C] each
         self.attention = {
@@ -137,13 +140,10 @@ class CachedStack:
         place = weights.places.flatten(0, 1).index_select(0, self.place)  # [1, C]
         reach = self.places.shape[2] - 1
         done = self.done_places.index_select(1, column + self.counting[:reach])  # [depth, r, B, C]
-        self.places[:-1, :, :-1] = done.transpose(1, 2)
-        if row_begins:
-            self.here[0].copy_(place.expand_as(self.here[0]))
-        else:
-            torch.add(before, place, out=self.here[0])
-        logits = self._horizontal(column, before, self.counting[:seen] > self.place)
-        self.done_places.index_copy_(1, column + reach, self.places[:-1, :, -1:].transpose(1, 2))
+        self.places[:, :, :-1] = done.transpose(1, 2)
+        stream = place.expand_as(before) if row_begins else before + place
+        logits = self._horizontal(stream, column, before, self.counting[:seen] > self.place)
+        self.done_places.index_copy_(1, column + reach, self.places[:, :, -1:].transpose(1, 2))
         return logits
 
     def _vertical(self, row: Tensor) -> None:
@@ -152,9 +152,10 @@ class CachedStack:
         done = self.done_rows.index_select(0, (row + 1 + self.counting[: slots - 1]) % slots)
         self.rows[:, :, :, :-1] = done.movedim(0, 3)
         above = self.known.index_select(1, row * width + self.counting[:width])  # [B, W]
-        torch.add(weights.codes[above.T], weights.places.index_select(0, row)[0, :, None], out=self.row[0])
+        stream = weights.codes[above.T] + weights.places.index_select(0, row)[0, :, None]  # [W, B, C]
         condition = self.condition if len(self.condition) == 1 else self.condition.index_select(0, row)
         for index, layer in enumerate(weights.layers):
+            self.row[index] = normalised(stream, self.epsilon)
             to_vertical, to_horizontal = F.linear(condition[0], layer.condition, layer.bias).chunk(2, dim=2)
             x = to_vertical.expand_as(self.given[index]).flatten(0, 1)  # [W * B, 2C]
             for seen, weight in zip(self.above_and_here[index], layer.vertical.unbind(), strict=True):
@@ -162,19 +163,22 @@ class CachedStack:
             x = x.view_as(self.given[index])
             torch.add(x @ layer.vertical_to_horizontal, to_horizontal, out=self.given[index])
             if index + 1 < len(weights.layers):
-                torch.add(self.row[index], gate(x), out=self.row[index + 1])
+                stream = stream + gate(x)
         self.done_rows.index_copy_(0, row % slots, self.rows[None, :, :, :, -1])
 
-    def _horizontal(self, column: Tensor, before: Tensor, to_come: Tensor) -> Tensor:
-        """Run the horizontal stack: logits ``[B, codebook_size]``; ``before`` and ``to_come`` are for attention."""
+    def _horizontal(self, stream: Tensor, column: Tensor, before: Tensor, to_come: Tensor) -> Tensor:
+        """Run the horizontal stack on its input ``[B, C]``: logits ``[B, codebook_size]``.
+
+        ``before`` and ``to_come`` are for attention.
+        """
         given = self.given.index_select(1, column)[:, 0].unbind()  # [B, 2C] each
         for index, layer in enumerate(self.weights.layers):
+            self.here[index].copy_(normalised(stream, self.epsilon))
             x = torch.addmm(given[index], self.left_and_here[index], layer.horizontal)  # [B, 2C]
-            added = torch.addmm(layer.residual_bias, gate(x), layer.residual)
-            here = torch.add(self.here[index], added, out=self.here[index + 1])
+            stream = stream + torch.addmm(layer.residual_bias, gate(x), layer.residual)
             if index in self.attention:
-                here += self.attention[index].next(self.place, here, before, to_come)
-        x = self.here[-1]
+                stream = stream + self.attention[index].next(self.place, stream, before, to_come)
+        x = stream
         for weight, bias in self.weights.head:
             x = F.linear(x.relu(), weight, bias)
         return x

@@ -28,6 +28,8 @@ class Condition(nn.Module):
         super().__init__()
         self.label = nn.Embedding(num_classes + 1, channels)
         self.codes = nn.ModuleList(nn.Embedding(size, channels) for size in coarser)
+        for embedding in (self.label, *self.codes):
+            nn.init.normal_(embedding.weight, std=0.1)
         last = len(coarser) - 1
         self.refinements = nn.ModuleList(
             nn.Identity() if index < last and shape == finer else Refinement(shape, finer, channels, blocks)

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stage2_prior.norms import ChannelNorm
+
 if TYPE_CHECKING:
     from stage2_prior.pixelcnn import GatedLayer, GatedStack
 
 
 class LayerWeights(NamedTuple):
-    """A gated layer's convolutions."""
+    """A gated layer's convolutions, multiplied with the weights of the norms before them."""
 
     vertical: Tensor  # [k, (r + 1) * C, 2C]: columns of the kernel apart, each sees the row from another shift
     horizontal: Tensor  # [(r + 1) * C, 2C]
@@ -28,8 +30,8 @@ class LayerWeights(NamedTuple):
     def of(cls, layer: GatedLayer) -> LayerWeights:
         """Copies."""
         return cls(
-            layer.vertical.weight.permute(3, 2, 1, 0).flatten(1, 2).contiguous(),
-            layer.horizontal.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(),
+            after_norm(layer.vertical, layer.vertical_norm).permute(3, 2, 1, 0).flatten(1, 2).contiguous(),
+            after_norm(layer.horizontal, layer.horizontal_norm).permute(2, 3, 1, 0).flatten(0, 2).contiguous(),
             layer.vertical_to_horizontal.weight[:, :, 0, 0].T.contiguous(),
             layer.condition.weight[:, :, 0, 0].clone(),
             torch.cat([bias_of(layer.vertical), bias_of(layer.horizontal)]),
@@ -69,6 +71,11 @@ class StackWeights(NamedTuple):
         yield from (self.codes, self.places)
         for tensors in (*self.layers, *self.head):
             yield from tensors
+
+
+def after_norm(convolution: nn.Conv2d, norm: ChannelNorm) -> Tensor:
+    """The weight ``[2C, C, k, k]`` of a convolution of what a norm without a weight returns."""
+    return convolution.weight * norm.weight[:, None, None]
 
 
 def bias_of(layer: nn.Conv2d) -> Tensor:

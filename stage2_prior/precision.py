@@ -13,9 +13,6 @@ from stage2_prior.prior import Prior
 Precision = Literal["float32", "bfloat16"]
 """Of a prior's weights and activations while it draws."""
 
-EPSILON = torch.finfo(torch.float32).eps
-"""What norms add to a mean square, in any precision: bfloat16's own would be as large as the embeddings' squares."""
-
 _copies: WeakKeyDictionary[Prior, Prior] = WeakKeyDictionary()
 
 

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.precision import EPSILON
+from stage2_prior.norms import EPSILON
 from stage2_prior.prior import Prior
 from stage2_prior.transformer_cache import CachedTransformer
 from stage2_prior.transformer_weights import sharing

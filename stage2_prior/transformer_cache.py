@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stage2_prior.cuda_graph import BUCKET, CUDAGraphs, on_loan
-from stage2_prior.precision import EPSILON
+from stage2_prior.norms import EPSILON, normalised
 from stage2_prior.transformer_weights import BlockWeights, Weights
 
 if TYPE_CHECKING:
@@ -144,12 +144,6 @@ class Cache(NamedTuple):
         if hidden is not None:
             scores += hidden
         return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view_as(queries)
-
-
-def normalised(x: Tensor, epsilon: Tensor) -> Tensor:
-    """``x [..., D]`` over its root mean square, as an RMSNorm without a weight: fewer operations than PyTorch's."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * torch.addcmul(epsilon, norm, norm, value=1 / x.shape[-1]).rsqrt_()
 
 
 def _step_for(user: object, prior: Transformer, batch: int) -> Step:

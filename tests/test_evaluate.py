@@ -88,6 +88,13 @@ def _evaluate(rank, settings):
     return rank
 
 
+def test_evaluations_of_the_same_images_share_the_network_that_makes_features(evaluated, folder, monkeypatch):
+    monkeypatch.setattr("pipelines.features.train", None)
+    evaluate(settings_of(folder, "n=0", "guidance=3.0"))
+    with pytest.raises(TypeError, match="NoneType"):  # other networks are trained
+        evaluate(settings_of(folder, "n=0", "guidance=3.0", "network.steps=3", f"output={evaluated.parent / 'other'}"))
+
+
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(evaluated, folder, tmp_path):
     assert on_two_ranks(_evaluate, settings_of(folder, f"output={tmp_path / 'made'}")) == [0, 1]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.pixelcnn import CroppedConv2d, PixelCNN
+from stage2_prior.pixelcnn import CroppedConv2d, GatedLayer, PixelCNN, Streams
 
 SQUARE = CodeLayout(((4, 4),), (5,))
 WIDE = CodeLayout(((3, 5),), (4,))
@@ -91,6 +91,43 @@ def test_cropped_convolution_is_a_masked_full_one(above, left, right, height, wi
         window = padded[:, i : i + 2 * reach + 1, j : j + 2 * reach + 1]
         expected[:, i, j] = (full * window).sum((1, 2, 3)) + conv.bias.detach().numpy()
     np.testing.assert_allclose(conv(x)[0].detach().numpy(), expected, atol=1e-12)
+
+
+@torch.no_grad()
+def test_a_gated_layer_is_its_equation():
+    """Equation 4 of the paper, place by place in numpy, on streams that are normalised first."""
+    torch.manual_seed(0)
+    layer, (height, width) = GatedLayer(2, 3, 0.5).double().eval(), (3, 4)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    vertical, horizontal, condition = torch.randn(3, 2, height, width).double()
+    found = layer(Streams(vertical[None], horizontal[None]), condition[None])
+    w = {name: value.numpy() for name, value in layer.state_dict().items()}
+    vertical, horizontal, condition = (x.numpy() for x in (vertical, horizontal, condition))
+
+    def padded(x, weight):
+        x = x / np.sqrt((x**2).mean(0) + np.finfo(np.float32).eps) * weight[:, None, None]
+        return np.pad(x, ((0, 0), (1, 0), (1, 1)))
+
+    def gated(x):
+        return np.tanh(x[:2]) / (1 + np.exp(-x[2:]))
+
+    up, left = padded(vertical, w["vertical_norm.weight"]), padded(horizontal, w["horizontal_norm.weight"])
+    for i, j in product(range(height), range(width)):
+        given = w["condition.weight"][:, :, 0, 0] @ condition[:, i, j]
+        above = np.einsum("ocij,cij->o", w["vertical.weight"], up[:, i : i + 2, j : j + 3]) + w["vertical.bias"]
+        above += given[:4]
+        here = np.einsum("ocij,cij->o", w["horizontal.weight"], left[:, i + 1 : i + 2, j : j + 2])
+        here += w["horizontal.bias"] + w["vertical_to_horizontal.weight"][:, :, 0, 0] @ above + given[4:]
+        added = w["residual.weight"][:, :, 0, 0] @ gated(here) + w["residual.bias"]
+        np.testing.assert_allclose(found.vertical[0, :, i, j], vertical[:, i, j] + gated(above), atol=1e-12)
+        np.testing.assert_allclose(found.horizontal[0, :, i, j], horizontal[:, i, j] + added, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", [SQUARE, TWO_LEVELS], ids=lambda layout: str(layout.grids))
+def test_starts_near_uniform(layout):
+    nats = build(layout, channels=64).nats(random_codes(layout, 16)).mean()
+    assert nats.item() == pytest.approx(layout.codebook_size_at().log().mean().item(), rel=0.03)
 
 
 @pytest.mark.parametrize("attention_every", [None, 2])

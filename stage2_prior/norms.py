@@ -1,0 +1,37 @@
+"""Root-mean-square norms (arXiv 1910.07467), as priors train with them and as their incremental forms compute them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = torch.finfo(torch.float32).eps
+"""What norms add to a mean square, in any precision: bfloat16's own would be as large as the embeddings' squares."""
+
+
+class ChannelNorm(nn.RMSNorm):
+    """An RMSNorm over the channels of each place: no place knows more of others than before, nor of other images.
+
+    Args:
+        channels: C.
+
+    Shape: ``[B, C, H, W]`` to the same.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x [B, C, H, W]``."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def normalised(x: Tensor, epsilon: Tensor) -> Tensor:
+    """``x [..., D]`` over its root mean square, as an RMSNorm without a weight: fewer operations than PyTorch's.
+
+    Args:
+        x: ``[..., D]``.
+        epsilon: :data:`EPSILON`, ``[1]``, where x is.
+    """
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * torch.addcmul(epsilon, norm, norm, value=1 / x.shape[-1]).rsqrt_()

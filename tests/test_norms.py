@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+import torch
+
+from stage2_prior.norms import EPSILON, ChannelNorm, normalised
+
+
+def reference(x, axis):
+    return x / np.sqrt((x**2).mean(axis, keepdims=True) + np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_normalised_is_over_the_root_mean_square(scale):
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 8) * scale
+    found = normalised(x, torch.tensor([EPSILON]))
+    np.testing.assert_allclose(found, reference(x.numpy(), -1), rtol=1e-5, atol=1e-6)
+    assert torch.equal(normalised(torch.zeros(1, 8), torch.tensor([EPSILON])), torch.zeros(1, 8))
+
+
+@torch.no_grad()
+def test_channels_of_each_place_are_normalised_apart():
+    torch.manual_seed(0)
+    norm, x = ChannelNorm(4), torch.randn(2, 4, 3, 5)
+    norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    expected = reference(x.numpy(), 1) * np.array([1, 2, 3, 4])[:, None, None]
+    np.testing.assert_allclose(norm(x), expected, rtol=1e-5, atol=1e-6)
