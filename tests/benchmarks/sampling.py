@@ -12,7 +12,8 @@ The table has a row per contender, grid and batch:
   ``rows so far``: the rows up to the current one only;
 - ``hierarchy``: the same for two grids of codes, as of VQ-VAE-2, with a stack of 15 layers for each.
 
-Loops without a cache would run for many minutes: a few of their steps are timed and stand for all; their rows end
+Contenders of one grid and batch take turns, and the shortest time of each counts: what else a machine does comes and
+goes. Loops without a cache would run for many minutes: a few of their steps are timed and stand for all; their rows end
 in ``*``. All else is timed whole. Llama needs Hugging Face transformers (``pip install -e '.[benchmarks]'``) and is
 left out without it.
 """
@@ -20,7 +21,7 @@ left out without it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,17 +34,18 @@ from stage2_prior.prior import Prior
 from stage2_prior.sampling import draw, image_noise, sample, sample_images
 from stage2_prior.transformer import Transformer
 from tests.benchmarks import llama
-from tests.benchmarks.timing import bytes_per_second, seconds
+from tests.benchmarks.timing import bytes_per_second, once
 
 CODES = 512
 HEADINGS = f"{'prior':>12}{'contender':>20}{'grid':>14}{'batch':>7}{'seconds':>11}{'images/s':>11}{'cached is':>12}"
 
 
-class Time(NamedTuple):
-    """Seconds that a contender takes for a batch."""
+class Contender(NamedTuple):
+    """What draws a batch, and how long that takes."""
 
-    contender: str
-    seconds: float
+    name: str
+    seconds: Callable[[], float]  # of one run
+    turns: int  # after one that does not count
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Case:
     Attributes:
         side: Of the square grid, the finest.
         batch: Images drawn together.
-        repeats: Runs of which the shortest counts.
+        turns: Runs of which the shortest counts.
         device: Where.
         dtype: Of the weights.
         levels: Number of grids, each of half the next one's side.
@@ -61,7 +63,7 @@ class Case:
 
     side: int
     batch: int
-    repeats: int
+    turns: int
     device: torch.device
     dtype: torch.dtype = torch.float32
     levels: int = 1
@@ -90,11 +92,23 @@ class Case:
         """The prior where and as it is timed."""
         return prior.to(self.device, self.dtype).eval()
 
-    def cached(self, prior: Prior) -> float:
-        """Seconds of :func:`sample`."""
-        labels, noise = self.labels, self.noise
-        return seconds(lambda: sample(prior, labels, noise), self.repeats)
+    def whole(self, name: str, run: Callable[[], object]) -> Contender:
+        """A contender that is timed whole."""
+        return Contender(name, lambda: once(run), self.turns)
 
+    def cached(self, name: str, prior: Prior) -> list[Contender]:
+        """:func:`sample`, and what users call."""
+        labels, noise = self.labels, self.noise
+        return [
+            self.whole(name, lambda: sample(prior, labels, noise)),
+            self.whole("what a user gets", lambda: sample_images(prior, labels, 0)),
+        ]
+
+    def loop(self, name: str, prior: Prior, rows_so_far: bool) -> Contender:
+        """A loop of forwards; see :meth:`steps`."""
+        return Contender(name, lambda: self.steps(prior, rows_so_far), 1)
+
+    @torch.no_grad()
     def steps(self, prior: Prior, rows_so_far: bool) -> float:
         """Seconds of a loop of forwards, from those at the ends of the grid's four quarters.
 
@@ -110,45 +124,50 @@ class Case:
 
         length = self.layout.length
         if not rows_so_far:
-            return length * seconds(lambda: step(0), 1)
+            return length * once(lambda: step(0))
         ends = [length * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
-        share = [seconds(lambda end=end: step(end), 1) for end in ends]
+        share = [once(lambda end=end: step(end)) for end in ends]
         # The mean of four quarters' ends is half a quarter too far along.
         return length * sum(share) / len(share) * 4 / 5
 
 
-@torch.no_grad()
-def transformer_times(case: Case, width: int, layers: int, heads: int, whole: bool) -> Iterator[Time]:
-    """Contenders of the transformer; those without a cache only if ``whole``."""
+def transformers(case: Case, width: int, layers: int, heads: int) -> Iterator[Contender]:
+    """The transformer with a cache, and Llamas."""
     prior = case.place(Transformer(case.layout, 10, width=width, layers=layers, heads=heads))
-    yield Time("transformer", case.cached(prior))
-    yield Time("what a user gets", seconds(lambda: sample_images(prior, case.labels, 0), case.repeats))
+    yield from case.cached("transformer", prior)
     for name, kv_heads in {"Llama": heads, "Llama, shared keys": 1}.items() if llama.available() else ():
         model = llama.of_size(CODES, case.layout.length, width, layers, heads, kv_heads).to(case.device, case.dtype)
-        generate = llama.generator(model, case.batch, case.layout.length)
-        yield Time(name, seconds(generate, 1 if case.side > 16 else case.repeats))
-    if whole:
-        yield Time("recompute *", case.steps(prior, rows_so_far=True))
+        yield case.whole(name, llama.generator(model, case.batch, case.layout.length))
 
 
-@torch.no_grad()
-def pixelcnn_times(case: Case, attention_every: int | None) -> Iterator[Time]:
-    """Contenders of the PixelCNN."""
+def transformers_and_loop(case: Case) -> Iterator[Contender]:
+    """The same of 8 layers of width 256, and full recompute."""
+    yield from transformers(case, 256, 8, 4)
+    prior = case.place(Transformer(case.layout, 10, width=256, layers=8, heads=4))
+    yield case.loop("recompute *", prior, rows_so_far=True)
+
+
+def pixelcnns(case: Case, attention_every: int | None) -> Iterator[Contender]:
+    """The PixelCNN with a cache and without."""
     prior = case.place(PixelCNN(case.layout, 10, channels=64, layers=15, attention_every=attention_every))
-    yield Time("pixelcnn", case.cached(prior))
-    yield Time("what a user gets", seconds(lambda: sample_images(prior, case.labels, 0), case.repeats))
-    yield Time("full forwards *", case.steps(prior, rows_so_far=False))
-    yield Time("rows so far *", case.steps(prior, rows_so_far=True))
+    yield from case.cached("pixelcnn", prior)
+    yield case.loop("full forwards *", prior, rows_so_far=False)
+    yield case.loop("rows so far *", prior, rows_so_far=True)
 
 
-def show(prior: str, case: Case, times: Iterator[Time]) -> None:
-    """Print a row per contender as it is timed; the first one is what the others are compared with."""
-    first = None
-    for contender, took in times:
-        first = first or took
+def show(prior: str, case: Case, contenders: Sequence[Contender]) -> None:
+    """Print a row per contender; the first one is what the others are compared with."""
+    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for turn in range(case.turns + 1):
+        for contender in contenders:
+            if turn <= contender.turns:
+                times[contender.name].append(contender.seconds())
+    shortest = {name: min(of_turn[1:]) for name, of_turn in times.items()}
+    first = shortest[contenders[0].name]
+    grid = "+".join(f"{side}x{side}" for side in case.sides)
+    for name, took in shortest.items():
         speed, ratio = f"{case.batch / took:.2f}", f"{took / first:.1f}x"
-        grid = "+".join(f"{side}x{side}" for side in case.sides)
-        print(f"{prior:>12}{contender:>20}{grid:>14}{case.batch:>7}{took:>10.3f}s{speed:>11}{ratio:>12}", flush=True)
+        print(f"{prior:>12}{name:>20}{grid:>14}{case.batch:>7}{took:>10.3f}s{speed:>11}{ratio:>12}", flush=True)
 
 
 def memory_bound(case: Case, width: int, layers: int, heads: int) -> float:
@@ -167,27 +186,27 @@ def main() -> None:
     parser.add_argument("--priors", nargs="+", choices=priors, default=priors)
     parser.add_argument("--sides", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=3, help="of each contender, after one that does not count")
     parser.add_argument("--attention-every", type=int, help="of the PixelCNN; without by default")
     chosen = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(f"{device}, {torch.get_num_threads()} threads, {CODES} codes; *: from a few representative steps")
     print("transformer: 8 layers of width 256; PixelCNN: 15 layers of 64 channels\n" + HEADINGS)
-    contenders: dict[str, Callable[[Case], Iterator[Time]]] = {
-        "transformer": lambda case: transformer_times(case, 256, 8, 4, whole=True),
-        "pixelcnn": lambda case: pixelcnn_times(case, chosen.attention_every),
-        "hierarchy": lambda case: pixelcnn_times(case, chosen.attention_every),
+    contenders: dict[str, Callable[[Case], Iterator[Contender]]] = {
+        "transformer": transformers_and_loop,
+        "pixelcnn": lambda case: pixelcnns(case, chosen.attention_every),
+        "hierarchy": lambda case: pixelcnns(case, chosen.attention_every),
     }
     for name in chosen.priors:
         for side in chosen.sides:
             for batch in chosen.batches:
-                case = Case(side, batch, chosen.repeats, device, levels=1 + (name == "hierarchy"))
-                show(name, case, contenders[name](case))
+                case = Case(side, batch, chosen.turns, device, levels=1 + (name == "hierarchy"))
+                show(name, case, list(contenders[name](case)))
     if device.type == "cuda":
         print("transformer: 12 layers of width 768, bfloat16")
         for batch in (128, 1024):
-            case = Case(16, batch, chosen.repeats, device, torch.bfloat16)
-            show("transformer", case, transformer_times(case, 768, 12, 12, whole=False))
+            case = Case(16, batch, chosen.turns, device, torch.bfloat16)
+            show("transformer", case, list(transformers(case, 768, 12, 12)))
             bound = memory_bound(case, 768, 12, 12)
             print(f"memory bandwidth allows {batch / bound:.0f} images/s: {bound:.3f} s a batch")
 

@@ -8,17 +8,19 @@ from time import perf_counter
 import torch
 
 
+def once(run: Callable[[], object]) -> float:
+    """Seconds of a run."""
+    start = perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return perf_counter() - start
+
+
 def seconds(run: Callable[[], object], repeats: int = 3) -> float:
     """Shortest time of several runs, after one that does not count: what else the machine does only adds to it."""
     run()
-    times = []
-    for _ in range(repeats):
-        start = perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(perf_counter() - start)
-    return min(times)
+    return min(once(run) for _ in range(repeats))
 
 
 def bytes_per_second(device: torch.device) -> float:
