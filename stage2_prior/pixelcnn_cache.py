@@ -155,7 +155,7 @@ class CachedStack:
         stream = weights.codes[above.T] + weights.places.index_select(0, row)[0, :, None]  # [W, B, C]
         condition = self.condition if len(self.condition) == 1 else self.condition.index_select(0, row)
         for index, layer in enumerate(weights.layers):
-            self.row[index] = normalised(stream, self.epsilon)
+            normalised(stream, self.epsilon, out=self.row[index])
             to_vertical, to_horizontal = F.linear(condition[0], layer.condition, layer.bias).chunk(2, dim=2)
             x = to_vertical.expand_as(self.given[index]).flatten(0, 1)  # [W * B, 2C]
             for seen, weight in zip(self.above_and_here[index], layer.vertical.unbind(), strict=True):
@@ -173,7 +173,7 @@ class CachedStack:
         """
         given = self.given.index_select(1, column)[:, 0].unbind()  # [B, 2C] each
         for index, layer in enumerate(self.weights.layers):
-            self.here[index].copy_(normalised(stream, self.epsilon))
+            normalised(stream, self.epsilon, out=self.here[index])
             x = torch.addmm(given[index], self.left_and_here[index], layer.horizontal)  # [B, 2C]
             stream = stream + torch.addmm(layer.residual_bias, gate(x), layer.residual)
             if index in self.attention:

@@ -91,7 +91,7 @@ class Step:
         for block, turns, cache in zip(weights.blocks, zip(own, other, strict=True), self.caches, strict=True):
             queries = self._project(block, turns, cache, x)
             mixed = cache.attend(queries, length, hidden)
-            x = block.attention_out.added(x, mixed.view_as(x))
+            x = block.attention_out.added(x, mixed.flatten(1))
             x = self._feed_forward(block, x)
         return weights.heads[grid].times(normalised(x, self.epsilon))
 

@@ -172,7 +172,8 @@ def show(prior: str, case: Case, contenders: Sequence[Contender]) -> None:
 
 def memory_bound(case: Case, width: int, layers: int, heads: int) -> float:
     """Seconds a batch if every step did no more than read the weights and the keys and values once."""
-    prior_bytes = 12 * layers * width**2 * case.dtype.itemsize
+    # Of queries and output, keys and values, and the feed-forward layers.
+    prior_bytes = layers * width**2 * (2 + 2 / heads + 8) * case.dtype.itemsize
     kept = 2 * layers * width // heads * case.batch * case.dtype.itemsize  # bytes a slot: one head's keys and values
     length = case.layout.length
     read = length * prior_bytes + kept * length * (length + 1) / 2
