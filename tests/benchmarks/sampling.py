@@ -131,19 +131,19 @@ class Case:
         return length * sum(share) / len(share) * 4 / 5
 
 
-def transformers(case: Case, width: int, layers: int, heads: int) -> Iterator[Contender]:
+def transformers(case: Case, width: int, layers: int, heads: int, kv_heads: int = 1) -> Iterator[Contender]:
     """The transformer with a cache, and Llamas."""
-    prior = case.place(Transformer(case.layout, 10, width=width, layers=layers, heads=heads))
+    prior = case.place(Transformer(case.layout, 10, width=width, layers=layers, heads=heads, kv_heads=kv_heads))
     yield from case.cached("transformer", prior)
-    for name, kv_heads in {"Llama": heads, "Llama, shared keys": 1}.items() if llama.available() else ():
-        model = llama.of_size(CODES, case.layout.length, width, layers, heads, kv_heads).to(case.device, case.dtype)
+    for name, of_llama in {"Llama": heads, "Llama, shared keys": 1}.items() if llama.available() else ():
+        model = llama.of_size(CODES, case.layout.length, width, layers, heads, of_llama).to(case.device, case.dtype)
         yield case.whole(name, llama.generator(model, case.batch, case.layout.length))
 
 
-def transformers_and_loop(case: Case) -> Iterator[Contender]:
+def transformers_and_loop(case: Case, kv_heads: int) -> Iterator[Contender]:
     """The same of 8 layers of width 256, and full recompute."""
-    yield from transformers(case, 256, 8, 4)
-    prior = case.place(Transformer(case.layout, 10, width=256, layers=8, heads=4))
+    yield from transformers(case, 256, 8, 4, kv_heads)
+    prior = case.place(Transformer(case.layout, 10, width=256, layers=8, heads=4, kv_heads=kv_heads))
     yield case.loop("recompute *", prior, rows_so_far=True)
 
 
@@ -188,13 +188,14 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--turns", type=int, default=3, help="of each contender, after one that does not count")
+    parser.add_argument("--kv-heads", type=int, default=1, help="of the transformer's 4 heads; 4 share nothing")
     parser.add_argument("--attention-every", type=int, help="of the PixelCNN; without by default")
     chosen = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(f"{device}, {torch.get_num_threads()} threads, {CODES} codes; *: from a few representative steps")
     print("transformer: 8 layers of width 256; PixelCNN: 15 layers of 64 channels\n" + HEADINGS)
     contenders: dict[str, Callable[[Case], Iterator[Contender]]] = {
-        "transformer": transformers_and_loop,
+        "transformer": lambda case: transformers_and_loop(case, chosen.kv_heads),
         "pixelcnn": lambda case: pixelcnns(case, chosen.attention_every),
         "hierarchy": lambda case: pixelcnns(case, chosen.attention_every),
     }
