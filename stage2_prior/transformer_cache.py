@@ -121,8 +121,9 @@ class Cache(NamedTuple):
     def empty(cls, shape: tuple[int, int, int, int], like: Tensor) -> Cache:
         """Zeros: a slot that is masked counts as 0 times its value, and 0 times NaN is NaN."""
         batch, kv_heads, length, dim = shape
-        # A CPU multiplies queries faster with keys whose channels lie apart.
-        keys = like.new_zeros(shape) if like.is_cuda else like.new_zeros(batch, kv_heads, dim, length).mT
+        # A CPU multiplies the queries of all heads with the same keys faster if these lie channel by channel.
+        by_channel = kv_heads == 1 and not like.is_cuda
+        keys = like.new_zeros(batch, kv_heads, dim, length).mT if by_channel else like.new_zeros(shape)
         return cls(keys, like.new_zeros(shape))
 
     def attend(self, queries: Tensor, length: int, hidden: Tensor | None) -> Tensor:
