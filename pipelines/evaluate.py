@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from pipelines.sample import asked_for, check, default_name, write_samples
 from pipelines.settings import claim
 from pipelines.train_stage1 import image_settings, open_images
 from stage1_vqvae.images import ImageData
+from stage2_prior.code_manifest import digest_of
 from stage2_prior.files import read_json, write_json
 
 
@@ -124,16 +123,15 @@ def folder_name(run: RunFolder, settings: Settings, asked: dict[str, Any]) -> st
     if settings["features"] != "own":
         parts.append(settings["features"])
     if settings.get("data") is not None:
-        text = json.dumps(image_settings(settings), sort_keys=True)
-        parts.append(f"data{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+        parts.append(f"data{digest_of(image_settings(settings))[:8]}")
     return "_".join(parts)
 
 
 def network_folder(output: Path, images: ImageData, settings: Settings) -> Path:
     """Where the network is whose features are compared: beside the evaluations, which share what they can."""
     seen = {"data": images.train.description, "augmentation": images.augmentation.describe()}
-    text = json.dumps({**seen, **{name: settings[name] for name in ("seed", "network")}}, sort_keys=True)
-    return output.parent / "networks" / hashlib.sha256(text.encode()).hexdigest()[:8]
+    trained_by = {name: settings[name] for name in ("seed", "network")}
+    return output.parent / "networks" / digest_of(seen | trained_by)[:8]
 
 
 def show(sections: Sections) -> None:

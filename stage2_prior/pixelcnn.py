@@ -269,9 +269,9 @@ class GatedLayer(nn.Module):
     def forward(self, streams: Streams, condition: Tensor) -> Streams:
         """Transform both stacks under ``condition [B, C, H or 1, W or 1]``."""
         to_vertical, to_horizontal = self.condition(condition).chunk(2, dim=1)
-        above = self.vertical(self.vertical_norm(streams.vertical)) + to_vertical
-        left = self.horizontal(self.horizontal_norm(streams.horizontal)) + self.vertical_to_horizontal(above)
-        left = left + to_horizontal
+        vertical, horizontal = self.vertical_norm(streams.vertical), self.horizontal_norm(streams.horizontal)
+        above = self.vertical(vertical) + to_vertical
+        left = self.horizontal(horizontal) + self.vertical_to_horizontal(above) + to_horizontal
         return Streams(
             streams.vertical + gate(above),
             streams.horizontal + self.residual(self.dropout(gate(left))),

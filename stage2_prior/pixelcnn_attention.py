@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stage2_prior.key_values import KeyValues
 from stage2_prior.norms import EPSILON
 
 
@@ -51,27 +52,24 @@ class CausalAttention(nn.Module):
 
 
 class CachedAttention:
-    """The keys and values of the places behind, so that a new place costs one query."""
+    """Attention with the keys and values of the places behind."""
 
     def __init__(self, attention: CausalAttention, batch: int, length: int) -> None:
         self.attention = attention
         weight = attention.out.weight
-        shape = (batch, attention.heads, length, len(weight) // attention.heads)
-        self.keys = weight.new_zeros(shape)  # what is masked counts as 0 times its value, and 0 times NaN is NaN
-        self.values = weight.new_zeros(shape)
+        self.cache = KeyValues.empty((batch, attention.heads, length, len(weight) // attention.heads), weight)
 
-    def next(self, place: Tensor, features: Tensor, before: Tensor, to_come: Tensor) -> Tensor:
+    def next(self, place: Tensor, features: Tensor, before: Tensor, length: int, hidden: Tensor | None) -> Tensor:
         """What is added to ``features [B, C]`` of a place.
 
         Args:
             place: int64 ``[1]``.
             features: ``[B, C]``.
             before: ``[B, C]``, embeds the code before the place.
-            to_come: bool ``[T]``, of the first T places those after this one.
+            length: Places that it goes over.
+            hidden: ``[1, length]``, hides those after this one; None if there are none.
         """
         query, key, value = self.attention.project(features[:, None], before[:, None])
-        self.keys.index_copy_(2, place, key)
-        self.values.index_copy_(2, place, value)
-        keys, values = self.keys[:, :, : len(to_come)], self.values[:, :, : len(to_come)]
-        mixed = F.scaled_dot_product_attention(query, keys, values, ~to_come[None])
+        self.cache.put(place, key, value)
+        mixed = self.cache.attend(query * query.shape[3] ** -0.5, length, hidden)
         return self.attention.merge(mixed)[:, 0]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stage2_prior.cuda_graph import BUCKET, CUDAGraphs, on_loan
+from stage2_prior.key_values import hidden_after
 from stage2_prior.norms import EPSILON, normalised
 from stage2_prior.pixelcnn_attention import CachedAttention
 from stage2_prior.pixelcnn_weights import StackWeights
@@ -81,7 +82,7 @@ class CachedStack:
         (height, width), depth, reach = stack.shape, len(self.weights.layers), stack.kernel // 2
         new, device = condition.new_zeros, condition.device
         on_gpu = device.type == "cuda"
-        self.epsilon = torch.full((1,), EPSILON, dtype=condition.dtype, device=device)  # of the norms
+        self.epsilon = condition.new_full((1,), EPSILON)  # of the norms
         self.place = torch.zeros(1, dtype=torch.int64, device=device)
         self.counting = torch.arange(max(height * width, reach), device=device)
         self.no_code = len(self.weights.codes) - 1
@@ -142,7 +143,7 @@ class CachedStack:
         done = self.done_places.index_select(1, column + self.counting[:reach])  # [depth, r, B, C]
         self.places[:, :, :-1] = done.transpose(1, 2)
         stream = place.expand_as(before) if row_begins else before + place
-        logits = self._horizontal(stream, column, before, self.counting[:seen] > self.place)
+        logits = self._horizontal(stream, column, before, seen)
         self.done_places.index_copy_(1, column + reach, self.places[:, :, -1:].transpose(1, 2))
         return logits
 
@@ -166,18 +167,19 @@ class CachedStack:
                 stream = stream + gate(x)
         self.done_rows.index_copy_(0, row % slots, self.rows[None, :, :, :, -1])
 
-    def _horizontal(self, stream: Tensor, column: Tensor, before: Tensor, to_come: Tensor) -> Tensor:
+    def _horizontal(self, stream: Tensor, column: Tensor, before: Tensor, seen: int) -> Tensor:
         """Run the horizontal stack on its input ``[B, C]``: logits ``[B, codebook_size]``.
 
-        ``before`` and ``to_come`` are for attention.
+        ``before`` and ``seen`` are for attention.
         """
+        hidden = hidden_after(self.place, seen, stream) if self.bucket > 1 else None
         given = self.given.index_select(1, column)[:, 0].unbind()  # [B, 2C] each
         for index, layer in enumerate(self.weights.layers):
             normalised(stream, self.epsilon, out=self.here[index])
             x = torch.addmm(given[index], self.left_and_here[index], layer.horizontal)  # [B, 2C]
             stream = stream + torch.addmm(layer.residual_bias, gate(x), layer.residual)
             if index in self.attention:
-                stream = stream + self.attention[index].next(self.place, stream, before, to_come)
+                stream = stream + self.attention[index].next(self.place, stream, before, seen, hidden)
         x = stream
         for weight, bias in self.weights.head:
             x = F.linear(x.relu(), weight, bias)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stage2_prior.cuda_graph import BUCKET, CUDAGraphs, on_loan
+from stage2_prior.key_values import KeyValues, hidden_after
 from stage2_prior.norms import EPSILON, normalised
 from stage2_prior.transformer_weights import BlockWeights, Weights
 
@@ -46,7 +47,7 @@ class CachedTransformer:
             torch.add(codes, self.first_row[self.grid_at[slot - 1]], out=step.codes)
         step.slot.fill_(slot)
         grid = self.grid_at[slot]
-        logits = step(min(-(-(slot + 1) // step.bucket) * step.bucket, self.length), grid)
+        logits = step.call(min(-(-(slot + 1) // step.bucket) * step.bucket, self.length), grid)
         self.slot += 1
         return F.pad(logits, (0, self.vocabulary - self.sizes[grid]), value=-torch.inf)
 
@@ -54,8 +55,8 @@ class CachedTransformer:
 class Step:
     """One slot of a transformer, with tensors that stay where they are from step to step.
 
-    ``codes``, ``labels`` and ``slot`` are written before a call. Calls with the same length and grid do the same to
-    the same memory, which is what a CUDA graph records; and a call that is repeated changes nothing.
+    ``codes``, ``labels`` and ``slot`` are written before a :attr:`call` of :meth:`run`. Calls with the same length and
+    grid do the same to the same memory, which is what a CUDA graph records; a call that is repeated changes nothing.
 
     Args:
         prior: Whose shapes and weights are copied.
@@ -64,29 +65,28 @@ class Step:
 
     def __init__(self, prior: Transformer, batch: int) -> None:
         self.weights = Weights.of(prior, batch)
-        new, width = prior.code.weight.new_empty, prior.code.embedding_dim
-        length, device = prior.layout.length, prior.code.weight.device
+        length, width, device = prior.layout.length, prior.code.embedding_dim, prior.code.weight.device
         on_gpu = device.type == "cuda"
         self.bucket = BUCKET if on_gpu else 1
         self.codes = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of their embeddings
         self.labels = torch.zeros(batch, dtype=torch.int64, device=device)  # [B]: rows of theirs
         self.slot = torch.zeros(1, dtype=torch.int64, device=device)
-        self.hidden = new(length, length).fill_(-torch.inf).triu_(1)  # [T, T]: added to the scores of slots to come
-        self.epsilon = new(1).fill_(EPSILON)  # of the norms
+        self.epsilon = prior.code.weight.new_full((1,), EPSILON)  # of the norms
         self.heads, kv_heads, _ = prior.stack[0].attention.shape
         shape = (batch, kv_heads, length, width // self.heads)
-        self.caches = [Cache.empty(shape, prior.code.weight) for _ in prior.stack]
+        self.caches = [KeyValues.empty(shape, prior.code.weight) for _ in prior.stack]
         self.call = CUDAGraphs(self.run) if on_gpu else self.run
 
-    def __call__(self, length: int, grid: int) -> Tensor:
-        """Logits ``[B, K of the grid]`` of the slot's code; ``length`` slots are attended to, at least those so far."""
-        return self.call(length, grid)
-
     def run(self, length: int, grid: int) -> Tensor:
-        """The step itself; see :meth:`__call__`."""
+        """The step itself: logits ``[B, K of the grid]`` of the slot's code.
+
+        Args:
+            length: Slots that attention goes over, at least those so far; those to come are masked.
+            grid: The code's.
+        """
         weights, slot = self.weights, self.slot
         x = weights.codes[self.codes] + weights.labels[self.labels] + weights.places[slot]  # [B, width]
-        hidden = self.hidden[slot, :length] if self.bucket > 1 else None  # [1, length]
+        hidden = hidden_after(slot, length, x) if self.bucket > 1 else None
         own, other = (turns.unbind() for turns in weights.turns[slot][0].unbind())  # [heads + kv_heads, D] each
         for block, turns, cache in zip(weights.blocks, zip(own, other, strict=True), self.caches, strict=True):
             queries = self._project(block, turns, cache, x)
@@ -95,56 +95,19 @@ class Step:
             x = self._feed_forward(block, x)
         return weights.heads[grid].times(normalised(x, self.epsilon))
 
-    def _project(self, block: BlockWeights, turns: tuple[Tensor, Tensor], cache: Cache, x: Tensor) -> Tensor:
+    def _project(self, block: BlockWeights, turns: tuple[Tensor, Tensor], cache: KeyValues, x: Tensor) -> Tensor:
         """Queries ``[B, kv_heads, heads / kv_heads, D]`` of ``x [B, width]``; keys and values go to the cache."""
         batch, kv_heads, _, dim = cache.values.shape
         qkv = block.qkv.times(normalised(x, self.epsilon)).view(batch, -1, dim)  # [B, heads + 2 * kv_heads, D]
         qk = normalised(qkv[:, :-kv_heads], self.epsilon)
         # The halves of a head are the parts of its complex numbers, see stage2_prior.transformer.rotate.
         qk = torch.addcmul(qk * turns[0], qk.roll(dim // 2, -1), turns[1])
-        cache.keys.index_copy_(2, self.slot, qk[:, self.heads :, None])
-        cache.values.index_copy_(2, self.slot, qkv[:, -kv_heads:, None])
+        cache.put(self.slot, qk[:, self.heads :, None], qkv[:, -kv_heads:, None])
         return qk[:, : self.heads].view(batch, kv_heads, -1, dim)
 
     def _feed_forward(self, block: BlockWeights, x: Tensor) -> Tensor:
         gate, value = block.gate_and_value.times(normalised(x, self.epsilon)).chunk(2, dim=1)
         return block.feed_forward_out.added(x, F.silu(gate).mul_(value))
-
-
-class Cache(NamedTuple):
-    """A block's keys and values, ``[B, kv_heads, T, D]`` each."""
-
-    keys: Tensor
-    values: Tensor
-
-    @classmethod
-    def empty(cls, shape: tuple[int, int, int, int], like: Tensor) -> Cache:
-        """Zeros: a slot that is masked counts as 0 times its value, and 0 times NaN is NaN."""
-        batch, kv_heads, length, dim = shape
-        # A CPU multiplies the queries of all heads with the same keys faster if these lie channel by channel.
-        by_channel = kv_heads == 1 and not like.is_cuda
-        keys = like.new_zeros(batch, kv_heads, dim, length).mT if by_channel else like.new_zeros(shape)
-        return cls(keys, like.new_zeros(shape))
-
-    def attend(self, queries: Tensor, length: int, hidden: Tensor | None) -> Tensor:
-        """Values of the first slots, mixed by the softmax of ``queries · keys + hidden``.
-
-        Args:
-            queries: ``[B, kv_heads, n, D]``.
-            length: Number of slots.
-            hidden: ``[1, length]``; None is all zeros.
-
-        Returns:
-            Like the queries.
-        """
-        keys, values = self.keys.narrow(2, 0, length), self.values.narrow(2, 0, length)
-        if queries.is_cuda:
-            return F.scaled_dot_product_attention(queries, keys, values, hidden, scale=1.0)
-        # Of so few queries, these products are faster than PyTorch's fused attention.
-        scores = torch.bmm(queries.flatten(0, 1), keys.flatten(0, 1).mT)  # [B * kv_heads, n, length]
-        if hidden is not None:
-            scores += hidden
-        return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view_as(queries)
 
 
 def _step_for(user: object, prior: Transformer, batch: int) -> Step:

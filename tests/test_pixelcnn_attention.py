@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from stage2_prior.key_values import hidden_after
 from stage2_prior.pixelcnn_attention import CachedAttention, CausalAttention
 
 HEIGHT, WIDTH, CHANNELS = 2, 3, 4
@@ -51,7 +52,7 @@ def test_place_by_place_it_is_the_same(attention, inputs, bucket):
     expected = (attention(features, before) - features).flatten(2)
     cached = CachedAttention(attention, batch=2, length=PLACES)
     for place in range(PLACES):
-        seen = -(-(place + 1) // bucket) * bucket
-        to_come = torch.arange(min(seen, PLACES)) > place
-        added = cached.next(torch.tensor([place]), features.flatten(2)[:, :, place], before[:, place], to_come)
+        seen, here = min(-(-(place + 1) // bucket) * bucket, PLACES), torch.tensor([place])
+        hidden = hidden_after(here, seen, features) if bucket > 1 else None
+        added = cached.next(here, features.flatten(2)[:, :, place], before[:, place], seen, hidden)
         torch.testing.assert_close(added, expected[:, :, place])

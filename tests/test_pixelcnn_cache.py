@@ -98,7 +98,7 @@ def test_conditions_are_computed_once_a_grid():
 
 def memory(stack):
     """Where all lies that a step reads and writes."""
-    caches = [tensor for cache in stack.attention.values() for tensor in (cache.keys, cache.values)]
+    caches = [tensor for attention in stack.attention.values() for tensor in attention.cache]
     state = [value for value in vars(stack).values() if isinstance(value, torch.Tensor)]
     return [tensor.data_ptr() for tensor in (*stack.weights.tensors(), *caches, *state)]
 

@@ -88,8 +88,13 @@ class Case:
         """For every code of every image."""
         return image_noise(0, range(self.batch), self.layout.length).to(self.device)
 
-    def place(self, prior: Prior) -> Prior:
-        """The prior where and as it is timed."""
+    def transformer(self, **settings: int) -> Transformer:
+        """One of ten classes, where and as it is timed."""
+        return Transformer(self.layout, 10, **settings).to(self.device, self.dtype).eval()
+
+    def pixelcnn(self, attention_every: int | None) -> PixelCNN:
+        """One of ten classes, 15 layers and 64 channels, where and as it is timed."""
+        prior = PixelCNN(self.layout, 10, channels=64, layers=15, attention_every=attention_every)
         return prior.to(self.device, self.dtype).eval()
 
     def whole(self, name: str, run: Callable[[], object]) -> Contender:
@@ -131,10 +136,10 @@ class Case:
         return length * sum(share) / len(share) * 4 / 5
 
 
-def transformers(case: Case, width: int, layers: int, heads: int, kv_heads: int = 1) -> Iterator[Contender]:
+def transformers(case: Case, prior: Transformer) -> Iterator[Contender]:
     """The transformer with a cache, and Llamas."""
-    prior = case.place(Transformer(case.layout, 10, width=width, layers=layers, heads=heads, kv_heads=kv_heads))
     yield from case.cached("transformer", prior)
+    width, layers, (heads, *_) = prior.code.embedding_dim, len(prior.stack), prior.stack[0].attention.shape
     for name, of_llama in {"Llama": heads, "Llama, shared keys": 1}.items() if llama.available() else ():
         model = llama.of_size(CODES, case.layout.length, width, layers, heads, of_llama).to(case.device, case.dtype)
         yield case.whole(name, llama.generator(model, case.batch, case.layout.length))
@@ -142,14 +147,14 @@ def transformers(case: Case, width: int, layers: int, heads: int, kv_heads: int 
 
 def transformers_and_loop(case: Case, kv_heads: int) -> Iterator[Contender]:
     """The same of 8 layers of width 256, and full recompute."""
-    yield from transformers(case, 256, 8, 4, kv_heads)
-    prior = case.place(Transformer(case.layout, 10, width=256, layers=8, heads=4, kv_heads=kv_heads))
+    prior = case.transformer(width=256, layers=8, heads=4, kv_heads=kv_heads)
+    yield from transformers(case, prior)
     yield case.loop("recompute *", prior, rows_so_far=True)
 
 
 def pixelcnns(case: Case, attention_every: int | None) -> Iterator[Contender]:
     """The PixelCNN with a cache and without."""
-    prior = case.place(PixelCNN(case.layout, 10, channels=64, layers=15, attention_every=attention_every))
+    prior = case.pixelcnn(attention_every)
     yield from case.cached("pixelcnn", prior)
     yield case.loop("full forwards *", prior, rows_so_far=False)
     yield case.loop("rows so far *", prior, rows_so_far=True)
@@ -170,14 +175,14 @@ def show(prior: str, case: Case, contenders: Sequence[Contender]) -> None:
         print(f"{prior:>12}{name:>20}{grid:>14}{case.batch:>7}{took:>10.3f}s{speed:>11}{ratio:>12}", flush=True)
 
 
-def memory_bound(case: Case, width: int, layers: int, heads: int) -> float:
-    """Seconds a batch if every step did no more than read the weights and the keys and values once."""
-    # Of queries and output, keys and values, and the feed-forward layers.
-    prior_bytes = layers * width**2 * (2 + 2 / heads + 8) * case.dtype.itemsize
-    kept = 2 * layers * width // heads * case.batch * case.dtype.itemsize  # bytes a slot: one head's keys and values
+def memory_bound(case: Case, prior: Transformer) -> float:
+    """Seconds a batch if every step did no more than read the blocks' weights and the keys and values once."""
+    heads, kv_heads, _ = prior.stack[0].attention.shape
+    weights = sum(parameter.numel() for parameter in prior.blocks.parameters())
+    kept = 2 * len(prior.stack) * prior.code.embedding_dim // heads * kv_heads * case.batch  # numbers a slot
     length = case.layout.length
-    read = length * prior_bytes + kept * length * (length + 1) / 2
-    return read / bytes_per_second(case.device)
+    read = length * weights + kept * length * (length + 1) / 2
+    return read * case.dtype.itemsize / bytes_per_second(case.device)
 
 
 def main() -> None:
@@ -208,8 +213,9 @@ def main() -> None:
         print("transformer: 12 layers of width 768, bfloat16")
         for batch in (128, 1024):
             case = Case(16, batch, chosen.turns, device, torch.bfloat16)
-            show("transformer", case, list(transformers(case, 768, 12, 12)))
-            bound = memory_bound(case, 768, 12, 12)
+            prior = case.transformer(width=768, layers=12, heads=12)
+            show("transformer", case, list(transformers(case, prior)))
+            bound = memory_bound(case, prior)
             print(f"memory bandwidth allows {batch / bound:.0f} images/s: {bound:.3f} s a batch")
 
 
