@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# First imported here, where there is no process group: their functions have the group of that moment as a default and
+# would hold it, and its threads, beyond its end.
+import torch.distributed.fsdp.sharded_grad_scaler
+import torch.distributed.nn
+import torch.distributed.optim
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 TIMEOUT = timedelta(minutes=30)
@@ -125,7 +132,10 @@ def started_processes() -> int:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """The process group of the launcher's environment, for the duration of the block."""
+    """The process group of the launcher's environment, for the duration of the block.
+
+    Its threads end with it: one that lets go of a tensor while the interpreter ends would abort the process.
+    """
     if "RANK" not in os.environ:
         _from_slurm(os.environ)
     cuda = torch.cuda.is_available()
@@ -136,6 +146,7 @@ def process_group() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+        gc.collect()  # a trainer and its model, which hold the group, refer to each other
 
 
 def _spawned(local_rank: int, processes: int, port: int, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:

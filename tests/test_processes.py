@@ -1,5 +1,8 @@
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +37,46 @@ def _fail_on_the_second(rank):
 def test_a_rank_that_fails_ends_the_command():
     with pytest.raises(ProcessRaisedException):
         on_two_ranks(_fail_on_the_second)
+
+
+HOLDERS = {
+    "nothing": "",
+    "defaults": "import torch._dynamo, torch.distributed.fsdp.sharded_grad_scaler, torch.distributed.optim",
+    "cycle": "loop = [dist.group.WORLD]; loop.append(loop); del loop",
+}
+"""What may hold a process group beyond its end."""
+
+THREADS_OF_A_GROUP = """
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from pipelines.processes import process_group
+
+
+def threads():
+    return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+
+
+with process_group():
+    dist.all_reduce(torch.ones(2))
+    {holder}
+    print("during", threads() > 0)
+print("after", threads())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list its threads in /proc")
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_group_ends_with_its_threads_whatever_held_it(holder):
+    """Else one that is late lets go of a tensor when the interpreter has ended, which aborts the process."""
+    place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    code = THREADS_OF_A_GROUP.format(holder=HOLDERS[holder])
+    options = {"env": {**os.environ, **place, "CUDA_VISIBLE_DEVICES": ""}, "cwd": Path(__file__).parents[1]}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **options)
+    assert done.stdout.split("\n")[:2] == ["during True", "after 0"]
 
 
 def test_the_port_where_they_meet_is_held_before_they_start(monkeypatch):
