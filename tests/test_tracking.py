@@ -49,7 +49,9 @@ def test_no_figures_where_nothing_was_logged(tmp_path):
 
 def runs(folder):
     """Folders of wandb's offline runs of a run's folder, oldest first."""
-    return sorted((folder / "logs" / "wandb").glob("offline-run-*"))
+    # By the time of their records: names tell seconds, of which one may see two runs begin.
+    records = (folder / "logs" / "wandb").glob("offline-run-*/*.wandb")
+    return [record.parent for record in sorted(records, key=lambda record: record.stat().st_mtime_ns)]
 
 
 def inspect(run):
