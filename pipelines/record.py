@@ -1,12 +1,13 @@
-"""How a run was made: its command line and what it ran with, to make it once more."""
+"""How a run, or a part of its prior, was made: the command line and what it ran with, to make it once more."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
-from pipelines.command import Settings
-from pipelines.run_folder import RunFolder
 from pipelines.secrets import redact
 from stage2_prior.files import write_json
 
@@ -14,13 +15,17 @@ PACKAGES = ("vqvae-prior", "torch", "pytorch-lightning", "hydra-core", "numpy")
 """Whose versions may change figures in their last digits."""
 
 
-def write_record(run: RunFolder, settings: Settings) -> None:
-    """Keep the command line of a run that is done: each of its parts was claimed by these very settings."""
+RECORD = "command.json"
+"""Its file, in the folder of what was made."""
+
+
+def write_record(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Keep the command line of what is done: all that the folder holds was claimed by these very settings."""
     overrides = settings.get("overrides")
     if overrides is not None:
         versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
         record = {"overrides": list(overrides), "trainer": settings["trainer"], "versions": versions}
-        write_json(run.path / "command.json", redact(record))
+        write_json(folder / RECORD, redact(record))
 
 
 def _version(package: str) -> str:

@@ -212,19 +212,18 @@ def commands(run: Run) -> str:
 
 
 def reproduction(run: Run) -> list[str]:
-    """The command that makes the run once more, in a folder of its own, and what it ran with."""
-    if not run.record:
+    """The commands that make the run once more, in a folder of its own, and what it ran with."""
+    if not run.records:
         return []
-    words = [word for word in run.record["overrides"] if word.partition("=")[0] != "output"]
-    command = [
-        "python -m pipelines.run",
-        *map(shlex.quote, words),
-        override("output", f"{_shown(run.folder.path)}-again"),
-    ]
-    versions = ", ".join(f"{name} {version}" for name, version in run.record["versions"].items())
+    output = override("output", f"{_shown(run.folder.path)}-again")
+    lines = []
+    for record in run.records:
+        words = [shlex.quote(word) for word in record["overrides"] if word.partition("=")[0] != "output"]
+        lines.append(" ".join(["python -m pipelines.run", *words, output]))
+    versions = ", ".join(f"{name} {version}" for name, version in run.records[-1]["versions"].items())
     return [
         html.text("This run once more, from images to samples:"),
-        html.listing(" ".join(command) + "\n"),
+        html.listing("\n".join(lines) + "\n"),
         html.text(f"The same settings give the same images where these are the same: {versions}."),
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.artifacts import read_yaml
+from pipelines.record import RECORD
 from pipelines.run_folder import RunFolder, finished
 from pipelines.tracking import read_metrics
 from stage1_vqvae.codes import CodeLayout
@@ -66,9 +67,15 @@ class Run:
         return if_there(self.folder.samples / "settings.yaml")
 
     @cached_property
-    def record(self) -> dict[str, Any]:
-        """The command line that made the run, where it is done."""
-        return if_there(self.folder.path / "command.json")
+    def records(self) -> list[dict[str, Any]]:
+        """The command lines that made the run, the one that ended it last; none where it is not done.
+
+        There are several where parts of the prior were trained apart.
+        """
+        last = if_there(self.folder.path / RECORD)
+        found = (self.folder.prior / "levels").glob(f"*/{RECORD}")
+        parts = [if_there(path) for path in sorted(found, key=lambda path: int(path.parent.name))]
+        return [*(part for part in parts if part != last), last] if last else []
 
     @property
     def class_names(self) -> list[str]:

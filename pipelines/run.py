@@ -43,7 +43,7 @@ def run(settings: Settings) -> None:
     generator = Generator.load(folder.path, build(settings["trainer"], "trainer").device, settings["trust"])
     sample(generator, folder, settings)
     if processes.rank() == 0:
-        write_record(folder, settings)
+        write_record(folder.path, settings)
         write_report(folder)
     console.print(f"\nsamples  {folder.samples / 'grid.png'}\nreport   {folder.report}")
 

@@ -18,6 +18,7 @@ from pipelines.fit import StageTrainer, fit
 from pipelines.levels import LEVEL, check_agreement, join_levels
 from pipelines.lineage import codes_artifact, prior_artifact
 from pipelines.pictures import SamplePictures
+from pipelines.record import write_record
 from pipelines.run_folder import RunFolder, finished
 from pipelines.settings import claim
 from pipelines.sharding import ShardedPriorTraining, refuse_unsharded
@@ -154,6 +155,8 @@ def train_part(
             module.gather(model)
         if processes.rank() == 0:
             write_json(part.folder / "metrics.json", figures)
+            if part.level is not None:
+                write_record(part.folder, settings)
             save_model(part.folder, part.kind, model, config)
             for board in boards(loggers) if part.level is None else ():
                 board.log_lineage(prior_artifact(run), [codes_artifact(run)])

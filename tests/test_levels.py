@@ -33,7 +33,7 @@ def begun(tiny_hierarchy, tmp_path):
 
 def test_parts_trained_apart_make_one_prior(begun, capsys):
     go_on, folder = begun
-    go_on("stage2.level=1")
+    go_on("stage2.level=1", overrides=["experiment=mine", "stage2.level=1"])
     assert missing_levels(folder) == [0]
     with pytest.raises(ValueError, match="holds no finished prior"):
         Generator.load(folder.path)
@@ -43,7 +43,7 @@ def test_parts_trained_apart_make_one_prior(begun, capsys):
     assert "still to train before samples can be drawn: stage2.level=0" in said
     assert not folder.samples.exists()
 
-    go_on("stage2.level=0", command=run)
+    go_on("stage2.level=0", command=run, overrides=["experiment=mine", "stage2.level=0", "n=20"])
     assert missing_levels(folder) == []
     assert (folder.samples / "grid.png").exists()
     generator = Generator.load(folder.path)
@@ -57,6 +57,9 @@ def test_parts_trained_apart_make_one_prior(begun, capsys):
     report = folder.report.read_text()
     assert "Nats per code of grid 0" in report
     assert "Nats per code of grid 1" in report
+    again = [line for line in report.splitlines() if f"output={folder.path}-again" in line]
+    assert ["stage2.level=1" in line for line in again] == [True, False]
+    assert ["stage2.level=0 n=20" in line for line in again] == [False, True]  # the one that drew the samples is last
 
     before = (folder.prior / "model.safetensors").read_bytes()
     go_on()  # the whole of the same settings

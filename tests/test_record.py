@@ -2,15 +2,14 @@ import platform
 
 import torch
 
-from pipelines.record import _version, write_record
-from pipelines.run_folder import RunFolder
+from pipelines.record import RECORD, _version, write_record
 from stage2_prior.files import read_json
 
 
 def test_a_run_keeps_its_command_line_what_it_ran_on_and_versions(tmp_path):
     trainer = {"_target_": "pipelines.hardware.Hardware", "accelerator": "cpu"}
-    write_record(RunFolder(tmp_path), {"overrides": ["seed=3", "stage2=pixelcnn"], "trainer": trainer, "n": 5})
-    record = read_json(tmp_path / "command.json")
+    write_record(tmp_path, {"overrides": ["seed=3", "stage2=pixelcnn"], "trainer": trainer, "n": 5})
+    record = read_json(tmp_path / RECORD)
     assert record["overrides"] == ["seed=3", "stage2=pixelcnn"]
     assert record["trainer"] == trainer
     assert record["versions"]["python"] == platform.python_version()
@@ -20,15 +19,15 @@ def test_a_run_keeps_its_command_line_what_it_ran_on_and_versions(tmp_path):
 def test_secrets_of_the_command_line_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_very_secret")
     overrides = ["data.api_key=abc", "data.name=hf_very_secret"]
-    write_record(RunFolder(tmp_path), {"overrides": overrides, "trainer": {}})
-    text = (tmp_path / "command.json").read_text()
+    write_record(tmp_path, {"overrides": overrides, "trainer": {}})
+    text = (tmp_path / RECORD).read_text()
     assert "hf_very_secret" not in text
     assert "abc" not in text
-    assert len(read_json(tmp_path / "command.json")["overrides"]) == 2
+    assert len(read_json(tmp_path / RECORD)["overrides"]) == 2
 
 
 def test_a_run_from_python_has_no_command_line(tmp_path):
-    write_record(RunFolder(tmp_path), {"trainer": {}})
+    write_record(tmp_path, {"trainer": {}})
     assert list(tmp_path.iterdir()) == []
 
 
