@@ -47,7 +47,8 @@ class CUDAGraphs:
                 self.function(*key)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # What other threads ask of CUDA meanwhile, NCCL's watchdog for one, is none of the recording's business.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = self.function(*key)
         return graph, result
 
