@@ -216,9 +216,8 @@ def run_quietly(task: str, settings: Settings) -> None:
             raise
         if settings["debug"]:
             traceback.print_exc()
-        if processes.rank() == 0:
+        if processes.say_once(one_line(error)):
             note_error(settings.get("sweep"), one_line(error))
-            print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         os._exit(1)  # the others may be waiting in a collective that will never come
 
 

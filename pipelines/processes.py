@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +30,13 @@ TIMEOUT = timedelta(minutes=30)
 
 GRACE = 10.0
 """Seconds that the other processes have to end by themselves after one failed, and again after SIGTERM."""
+
+
+PATIENCE = 5.0
+"""Seconds that another process waits for the first one to say what is wrong, before it says so itself."""
+
+SAID = "what is wrong has been said"
+"""A key of the store that the processes share."""
 
 
 def rank() -> int:
@@ -54,6 +63,33 @@ def on_any(flag: bool) -> bool:
     flags = torch.tensor([flag], dtype=torch.uint8, device=device)
     dist.all_reduce(flags, dist.ReduceOp.MAX)
     return bool(flags)
+
+
+def say_once(error: str) -> bool:
+    """Print an error that all processes found, or some, or this one alone; whether it was this one that printed it."""
+    store = dist.distributed_c10d._get_default_store()
+    where = ""
+    if rank() > 0:
+        # Not at once: torchrun ends all processes as soon as one has ended, the first one in the middle of its line.
+        try:
+            if _wait_until(lambda: store.check([SAID]), PATIENCE):
+                return False
+        except dist.DistNetworkError:  # the first process kept the store, and has ended
+            return False
+        where = f"process {rank()} on {socket.gethostname()}: "
+    print(f"error: {where}{error}", file=sys.stderr, flush=True)
+    store.set(SAID, "")
+    return True
+
+
+def _wait_until(happened: Callable[[], bool], seconds: float) -> bool:
+    """Whether it has happened, at last."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> None:

@@ -79,6 +79,24 @@ def test_a_group_ends_with_its_threads_whatever_held_it(holder):
     assert done.stdout.split("\n")[:2] == ["during True", "after 0"]
 
 
+def _find_wrong(rank, wrong):
+    processes.PATIENCE = 0.5
+    return processes.say_once("too big") if rank in wrong else None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said", "line"),
+    [
+        ((0, 1), [True, False], "error: too big"),
+        ((0,), [True, None], "error: too big"),
+        ((1,), [None, True], f"error: process 1 on {socket.gethostname()}: too big"),
+    ],
+)
+def test_what_is_wrong_is_said_once_whichever_processes_found_it(wrong, said, line, capfd):
+    assert on_two_ranks(_find_wrong, wrong) == said
+    assert [line for line in capfd.readouterr().err.splitlines() if "too big" in line] == [line]
+
+
 def test_the_port_where_they_meet_is_held_before_they_start(monkeypatch):
     def spawn(task, args, nprocs, join):
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
