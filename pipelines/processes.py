@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -17,12 +18,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-
-# First imported here, where there is no process group: their functions have the group of that moment as a default and
-# would hold it, and its threads, beyond its end.
-import torch.distributed.fsdp.sharded_grad_scaler
-import torch.distributed.nn
-import torch.distributed.optim
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 TIMEOUT = timedelta(minutes=30)
@@ -31,12 +26,14 @@ TIMEOUT = timedelta(minutes=30)
 GRACE = 10.0
 """Seconds that the other processes have to end by themselves after one failed, and again after SIGTERM."""
 
-
 PATIENCE = 5.0
 """Seconds that another process waits for the first one to say what is wrong, before it says so itself."""
 
 SAID = "what is wrong has been said"
 """A key of the store that the processes share."""
+
+KEEPERS = ("torch.distributed.fsdp.sharded_grad_scaler", "torch.distributed.nn", "torch.distributed.optim")
+"""Modules that keep the process group that there is when they are first imported, as a default of their functions."""
 
 
 def rank() -> int:
@@ -68,17 +65,17 @@ def on_any(flag: bool) -> bool:
 def say_once(error: str) -> bool:
     """Print an error that all processes found, or some, or this one alone; whether it was this one that printed it."""
     store = dist.distributed_c10d._get_default_store()
-    where = ""
-    if rank() > 0:
-        # Not at once: torchrun ends all processes as soon as one has ended, the first one in the middle of its line.
-        try:
-            if _wait_until(lambda: store.check([SAID]), PATIENCE):
-                return False
-        except dist.DistNetworkError:  # the first process kept the store, and has ended
+    if rank() == 0:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        store.set(SAID, "")
+        return True
+    # Not at once: torchrun ends all processes as soon as one has ended, the first one in the middle of its line.
+    try:
+        if _wait_until(lambda: store.check([SAID]), PATIENCE):
             return False
-        where = f"process {rank()} on {socket.gethostname()}: "
-    print(f"error: {where}{error}", file=sys.stderr, flush=True)
-    store.set(SAID, "")
+    except dist.DistNetworkError:  # the first process kept the store, and has ended
+        return False
+    print(f"error: process {rank()} on {socket.gethostname()}: {error}", file=sys.stderr, flush=True)
     return True
 
 
@@ -174,6 +171,8 @@ def process_group() -> Iterator[None]:
     """
     if "RANK" not in os.environ:
         _from_slurm(os.environ)
+    for module in KEEPERS:
+        importlib.import_module(module)  # while there is no group to keep
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))

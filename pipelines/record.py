@@ -14,7 +14,6 @@ from stage2_prior.files import write_json
 PACKAGES = ("vqvae-prior", "torch", "pytorch-lightning", "hydra-core", "numpy")
 """Whose versions may change figures in their last digits."""
 
-
 RECORD = "command.json"
 """Its file, in the folder of what was made."""
 

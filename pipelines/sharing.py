@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import time
@@ -21,6 +19,7 @@ from pipelines.locks import attempt
 from pipelines.run_folder import RunFolder
 from pipelines.train_stage1 import train_stage1, training_settings
 from pipelines.train_stage2 import prior_sources
+from stage2_prior.code_manifest import digest_of
 from stage2_prior.files import TEMPORARY
 
 PAUSE = 0.5
@@ -73,9 +72,9 @@ def exchange_levels(settings: Settings) -> None:
     join_levels(run, settings["trust"])
 
 
-def digest(plain: Any) -> str:
+def digest(plain: dict[str, Any]) -> str:
     """The first 12 hexadecimal digits of the SHA-256 of plain data."""
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=list).encode()).hexdigest()[:12]
+    return digest_of(plain)[:12]
 
 
 def adopt_codes(source: RunFolder, target: RunFolder) -> None:

@@ -143,10 +143,10 @@ class SweepStart(Callback):
                 "error: -m: a sweep has one process that launches it, and torchrun or SLURM started several: start it "
                 "by itself with trainer=ddp trainer.devices=N, on many machines with hydra/launcher=submitit_slurm"
             )
-            if not first_process():
-                time.sleep(processes.PATIENCE)  # torchrun ends all as soon as one has ended
-                raise SystemExit(1)
-            raise SystemExit(message)
+            if first_process():
+                raise SystemExit(message)
+            time.sleep(processes.PATIENCE)  # torchrun ends all as soon as one has ended
+            raise SystemExit(1)
         for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
             if override.key_or_group == "output" and override.is_sweep_override():
                 raise SystemExit("error: output: a sweep has one folder, its jobs have numbered ones below it")
