@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class Matrix:
     """
 
     def __init__(self, weight: Tensor, rows: int) -> None:
-        self.packed = weight.device.type == "cpu" and rows >= PACKED_FROM and has_packed_products()
+        self.packed = weight.device.type == "cpu" and rows >= PACKED_FROM and has_packed_products(weight.dtype)
         # Transposed, a plain product of few rows is faster.
         self.tensor = pack(weight, rows) if self.packed else weight.T.contiguous()
 
@@ -52,8 +53,22 @@ def mkldnn() -> Any:
     return torch.ops.mkldnn
 
 
-def has_packed_products() -> bool:
-    """Whether PyTorch was built with them."""
-    if not torch.backends.mkldnn.is_available():
+@cache
+def has_packed_products(dtype: torch.dtype) -> bool:
+    """Whether this machine has packed products of a type, found out by trying them once.
+
+    The operations may be missing from a build of PyTorch, and a processor may lack the instructions that a type needs:
+    bfloat16 needs more than AVX2. Then products are plain ones.
+
+    Args:
+        dtype: Of weights and inputs.
+    """
+    weight, x = torch.eye(16, dtype=dtype), torch.ones(PACKED_FROM, 16, dtype=dtype)
+    try:
+        packed = pack(weight, len(x))
+        products = mkldnn()._linear_pointwise.default(x, packed, None, "none", [], None)
+        added = mkldnn()._linear_pointwise.binary(x, x, packed, None, "add")
+    # A missing operation is an AttributeError, a missing instruction a RuntimeError; builds differ in the rest.
+    except Exception:
         return False
-    return all(hasattr(mkldnn(), name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
+    return torch.equal(products, x) and torch.equal(added, x + x)
