@@ -16,20 +16,20 @@ from pytorch_lightning import seed_everything
 from rich.table import Table
 from torch import Tensor
 
-from pipelines import processes
-from pipelines.artifacts import Saved, save_model
-from pipelines.batches import EvaluationOrder, StageData
-from pipelines.building import build
-from pipelines.command import Settings, command, console
-from pipelines.fit import fit
-from pipelines.pictures import reconstruction_strip, save_picture
-from pipelines.run_folder import finished
-from pipelines.settings import claim
+from pipelines.artifacts.models import Saved, save_model
+from pipelines.artifacts.run_folder import finished
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.claims import claim
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
+from pipelines.posterior_collapse.latent_pixels import LatentPixelModel, LatentPixelTraining, black_and_white
+from pipelines.tracking.image_logging import reconstruction_strip, save_picture
 from pipelines.train_stage1 import image_settings, open_images
-from stage1_vqvae.augmentation import to_uint8
-from stage1_vqvae.images import ImageSplit
-from stage1_vqvae.latent_pixels import LatentPixelModel, LatentPixelTraining, black_and_white
-from stage2_prior.files import read_json, write_json
+from pipelines.training.data import EvaluationOrder, StageData
+from pipelines.training.fit import fit
+from stage1_vqvae.data.augmentation import to_uint8
+from stage1_vqvae.data.dataset import ImageSplit
+from stage1_vqvae.files import read_json, write_json
 
 DRAWN = 32
 """Held-out images that are drawn once more."""
@@ -51,7 +51,7 @@ def collapse(settings: Settings) -> None:
     output = Path(settings["output"])
     model = build(settings["autoencoder"], "autoencoder", settings["trust"])
     optimization = build(settings["optimization"], "optimization", settings["trust"])
-    trainer = build({"_target_": "pipelines.fit.StageTrainer", **settings["training"]}, "training")
+    trainer = build({"_target_": "pipelines.training.fit.StageTrainer", **settings["training"]}, "training")
     hardware = build(settings["trainer"], "trainer")
     depends = {name: settings[name] for name in ("autoencoder", "optimization", "training", "batch_size", "seed")}
     claim(output / "settings.yaml", {**depends, "data": image_settings(settings)}, "collapse experiment")
@@ -62,16 +62,16 @@ def collapse(settings: Settings) -> None:
         module = LatentPixelTraining(model, optimization)
         data = StageData(images.train, images.validation, settings["batch_size"], settings["seed"], images.workers)
         fit("collapse", module, data, output / "checkpoints", trainer, hardware, [])
-        if processes.rank() == 0:
+        if collectives.rank() == 0:
             save_model(output, "latent_pixels", model, {"model": settings["autoencoder"]})
-        processes.barrier()
+        collectives.barrier()
     Saved.open(output, "latent_pixels").load_weights(model)
-    if processes.rank() == 0:
+    if collectives.rank() == 0:
         model.eval().to(hardware.device)
         write_json(output / "collapse.json", measure(model, images.validation, settings["seed"]))
         draw(model, images.validation, settings["seed"], output)
         show(output)
-    processes.barrier()
+    collectives.barrier()
 
 
 @torch.no_grad()

@@ -15,17 +15,17 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
-from pipelines import processes
-from pipelines.building import build
-from pipelines.command import Settings, command, console
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.claims import claim
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
 from pipelines.generator import Generator, Samples
 from pipelines.masks import code_mask, kept_pixels, pixel_mask
-from pipelines.pictures import grid, save_picture
 from pipelines.sample import asked_for, label_part
-from pipelines.settings import claim
-from stage1_vqvae.augmentation import to_uint8
-from stage1_vqvae.image_preprocessing import Preprocessing
-from stage2_prior.files import replacing
+from pipelines.tracking.image_logging import grid, save_picture
+from stage1_vqvae.data.augmentation import to_uint8
+from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.files import replacing
 from stage2_prior.prior import NO_LABEL
 
 SHOWN = 20
@@ -89,7 +89,7 @@ def write_completions(generator: Generator, output: Path, settings: Settings, as
     if (output / "images.npz").exists():
         console.print(f"[green]✓[/] completions: already drawn ({output})")
         return
-    if processes.rank() == 0:
+    if collectives.rank() == 0:
         codes = generator.encode(torch.from_numpy(originals.images).permute(0, 3, 1, 2) / 255)
         each, each_label = codes.repeat_interleave(n, 0), labels.repeat(len(codes))
         numbers = settings["seed"], settings["candidates"]
@@ -99,7 +99,7 @@ def write_completions(generator: Generator, output: Path, settings: Settings, as
                 each, originals.keep, each_label, *numbers, lambda images: bar.advance(task, images), **asked
             )
         save_completions(originals, samples, output)
-    processes.barrier()
+    collectives.barrier()
     console.print(f"[green]✓[/] completions: {n} of each of {len(originals.images)} images")
 
 

@@ -8,23 +8,23 @@ from typing import Any
 
 from rich.table import Table
 
-from pipelines import processes
-from pipelines.artifacts import Saved, load_tokenizer, read_yaml
-from pipelines.building import build
-from pipelines.command import Settings, command, console
-from pipelines.evaluation_samples import measure_samples
-from pipelines.evaluation_tokenizer import Figures, Subject, measure_tokenizer
-from pipelines.evaluation_words import TITLES, Sections, meaning, reading, remarks
-from pipelines.features import Features, InceptionFeatures, TrainedNetwork
+from pipelines.artifacts.models import Saved, load_tokenizer, read_yaml
+from pipelines.artifacts.run_folder import RunFolder, finished
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.claims import claim
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
+from pipelines.evaluation.features import Features, InceptionFeatures, TrainedNetwork
+from pipelines.evaluation.samples import measure_samples
+from pipelines.evaluation.tokenizer import Figures, Subject, measure_tokenizer
+from pipelines.evaluation.wording import TITLES, Sections, meaning, reading, remarks
 from pipelines.generator import Generator
-from pipelines.report import write_report
-from pipelines.run_folder import RunFolder, finished
+from pipelines.report.build import write_report
 from pipelines.sample import asked_for, check, default_name, write_samples
-from pipelines.settings import claim
 from pipelines.train_stage1 import image_settings, open_images
-from stage1_vqvae.images import ImageData
-from stage2_prior.code_manifest import digest_of
-from stage2_prior.files import read_json, write_json
+from stage1_vqvae.data.dataset import ImageData
+from stage1_vqvae.files import read_json, write_json
+from stage2_prior.code_store.manifest import digest_of
 
 
 def evaluate(settings: Settings) -> None:
@@ -50,24 +50,24 @@ def evaluate(settings: Settings) -> None:
         write_samples(generator, output / "samples", settings, asked)
         path = output / "samples" / "images.npz"
         sections |= once(output / "parts" / "samples.json", lambda: measure_samples(subject, path, features, trained))
-    if processes.rank() == 0:
+    if collectives.rank() == 0:
         words = {"reading": reading(sections), "remarks": remarks(sections)}
         write_json(output / "evaluation.json", {**sections, **words})
         show(sections)
         write_report(run)
-    processes.barrier()
+    collectives.barrier()
     console.print(f"{output / 'evaluation.json'}\n{run.report}")
 
 
 def once(path: Path, measure: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:
     """Figures of a part, measured by all processes unless they are in ``path``, where they are kept."""
     done = path.exists()
-    processes.barrier()  # all have looked before any writes
+    collectives.barrier()  # all have looked before any writes
     if not done:
         found = measure()
-        if processes.rank() == 0:
+        if collectives.rank() == 0:
             write_json(path, found)
-        processes.barrier()
+        collectives.barrier()
     return read_json(path)
 
 

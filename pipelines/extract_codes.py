@@ -9,20 +9,20 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from pipelines import processes
-from pipelines.artifacts import Saved, load_tokenizer
-from pipelines.building import build
-from pipelines.command import Settings, command, console
-from pipelines.lineage import log_codes
-from pipelines.run_folder import RunFolder
-from pipelines.settings import claim
-from pipelines.tracking import Job
+from pipelines.artifacts.models import Saved, load_tokenizer
+from pipelines.artifacts.run_folder import RunFolder
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.claims import claim
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
+from pipelines.tracking.base import Job
+from pipelines.tracking.lineage import log_codes
 from pipelines.train_stage1 import image_settings, open_images
-from stage1_vqvae.augmentation import Augmentation, normalize
-from stage1_vqvae.images import ImageData
+from stage1_vqvae.data.augmentation import Augmentation, normalize
+from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.tokenizer import Tokenizer
-from stage2_prior.code_manifest import Manifest
-from stage2_prior.code_writer import CodeStoreWriter
+from stage2_prior.code_store.manifest import Manifest
+from stage2_prior.code_store.writer import CodeStoreWriter
 
 SPLITS = ("train", "validation")
 
@@ -73,13 +73,13 @@ def _extract_split(
         class_names=images.class_names,
         count=copies * len(data),
     )
-    if processes.rank() == 0:
+    if collectives.rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-    processes.barrier()
+    collectives.barrier()
     writer = CodeStoreWriter(folder, manifest)
-    processes.barrier()
+    collectives.barrier()
     # By the shard's number, not its place among the missing: that moves while other ranks write.
-    mine = [shard for shard in writer.missing() if shard % processes.ranks() == processes.rank()]
+    mine = [shard for shard in writer.missing() if shard % collectives.ranks() == collectives.rank()]
     batches = [
         (shard, range(start, min(start + settings["batch_size"], writer.rows(shard).stop)))
         for shard in mine
@@ -94,10 +94,10 @@ def _extract_split(
         if rows.stop == writer.rows(shard).stop:
             writer.write(shard, torch.cat(codes), torch.cat(labels))
             codes, labels = [], []
-    processes.barrier()
-    if processes.rank() == 0:
+    collectives.barrier()
+    if collectives.rank() == 0:
         writer.publish()
-    processes.barrier()
+    collectives.barrier()
 
 
 @torch.no_grad()

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.artifacts import load_prior, load_tokenizer, sampling_settings
-from pipelines.building import check
+from pipelines.artifacts.models import load_prior, load_tokenizer, sampling_settings
+from pipelines.artifacts.run_folder import RunFolder
+from pipelines.config.instantiate import check
 from pipelines.masks import held_codes
-from pipelines.run_folder import RunFolder
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.tokenizer import Tokenizer
-from stage2_prior.completion import complete_images
-from stage2_prior.passes import in_passes, pass_size
 from stage2_prior.prior import NO_LABEL, Prior
-from stage2_prior.sampling import SamplingSettings, classes_in_turn, sample_images
-from stage2_prior.windows import sample_larger_images, window_shape
+from stage2_prior.sampling.batch_invariance import in_passes, pass_size
+from stage2_prior.sampling.inpainting import complete_images
+from stage2_prior.sampling.sampler import SamplingSettings, classes_in_turn, sample_images
+from stage2_prior.sampling.sliding_window import sample_larger_images, window_shape
 
 DECODED = 16
 """Images that the decoder draws in one pass; a divisor of every prior's."""
@@ -107,7 +107,7 @@ class Generator:
         """Draw new images.
 
         On one kind of device image i is a function of (seed, i), its class and the settings alone, bit for bit: the
-        models compute in passes of a fixed size (:mod:`stage2_prior.passes`).
+        models compute in passes of a fixed size (:mod:`stage2_prior.sampling.batch_invariance`).
 
         Args:
             n: How many.
@@ -117,8 +117,8 @@ class Generator:
             progress: Called after every pass with the number of images in it.
             first: Index of the first image: ``sample(8, first=8)`` goes on where ``sample(8)`` ended.
             image_size: ``(H, W)`` in pixels of images larger than the run's, drawn by a sliding window (see
-                :func:`~stage2_prior.windows.sample_larger`); None for the run's own.
-            settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
+                :func:`~stage2_prior.sampling.sliding_window.sample_larger`); None for the run's own.
+            settings: Fields of :class:`~stage2_prior.sampling.sampler.SamplingSettings` in place of the recipe's.
 
         Raises:
             ValueError: If a number is out of range, or a class or a setting does not exist or is out of range.
@@ -169,7 +169,7 @@ class Generator:
         progress: Callable[[int], None] = lambda images: None,
         **settings: Any,
     ) -> Samples:
-        """Hold some codes of images and draw the rest; see :func:`~stage2_prior.completion.complete_images`.
+        """Hold some codes of images and draw the rest; see :func:`~stage2_prior.sampling.inpainting.complete_images`.
 
         Args:
             codes: int64 ``[B, T]``; those that are not kept may be anything.
@@ -179,7 +179,7 @@ class Generator:
             candidates: Completions drawn for each image, of which one is taken that suits also the codes held after
                 the first drawn one; 1 takes no notice of them.
             progress: Called after every pass with the number of images in it.
-            settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
+            settings: Fields of :class:`~stage2_prior.sampling.sampler.SamplingSettings` in place of the recipe's.
 
         Raises:
             ValueError: If codes, mask or labels do not fit, or a setting does not exist or is out of range.

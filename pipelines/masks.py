@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from stage1_vqvae.codes import CodeLayout
-from stage1_vqvae.image_preprocessing import Preprocessing
+from stage1_vqvae.data.preprocessing import Preprocessing
 
 HALVES = ("top", "bottom", "left", "right")
 

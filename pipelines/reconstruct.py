@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from pipelines import processes
-from pipelines.artifacts import load_tokenizer
-from pipelines.batches import EvaluationOrder
-from pipelines.building import build
-from pipelines.command import Settings, command, console
-from pipelines.pictures import reconstruction_strip, save_picture
-from pipelines.run_folder import RunFolder
+from pipelines.artifacts.models import load_tokenizer
+from pipelines.artifacts.run_folder import RunFolder
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
+from pipelines.tracking.image_logging import reconstruction_strip, save_picture
 from pipelines.train_stage1 import open_images
-from stage1_vqvae.augmentation import normalize, to_uint8
+from pipelines.training.data import EvaluationOrder
+from stage1_vqvae.data.augmentation import normalize, to_uint8
+from stage1_vqvae.files import write_json
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality
-from stage2_prior.files import write_json
 
 
 @torch.no_grad()
@@ -29,14 +29,14 @@ def reconstruct(settings: Settings) -> None:
     data: Any = open_images(settings).validation
     tokenizer.to(device)
     quality, use = reconstruction_quality().to(device), CodeUse(tokenizer.layout).to(device)
-    order = EvaluationOrder(len(data), settings["batch_size"], processes.rank(), processes.ranks())
+    order = EvaluationOrder(len(data), settings["batch_size"], collectives.rank(), collectives.ranks())
     for indices in track(order, "reconstructions", console=console):
         images = normalize(data.__getitems__(indices)["images"].to(device))
         codes = tokenizer.encode(images)
         quality.update(tokenizer.decode(codes), images)
         use.update(codes)
     figures = {name: float(value) for name, value in {**quality.compute(), **use.compute()}.items()}
-    if processes.rank() == 0:
+    if collectives.rank() == 0:
         output = Path(settings["output"])
         shown = data.__getitems__(list(range(min(settings["n"], len(data)))))["images"]
         drawn = to_uint8(tokenizer.decode(tokenizer.encode(normalize(shown.to(device))))).cpu()
@@ -44,7 +44,7 @@ def reconstruct(settings: Settings) -> None:
         write_json(output / "metrics.json", figures)
         console.print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         console.print(f"{output / 'reconstructions.png'}\n{output / 'metrics.json'}")
-    processes.barrier()
+    collectives.barrier()
 
 
 main = command("reconstruct")(reconstruct)

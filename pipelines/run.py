@@ -6,24 +6,24 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines import processes
-from pipelines.building import build
-from pipelines.callbacks import callbacks
-from pipelines.command import Settings, command, console
+from pipelines.artifacts.levels import missing_levels
+from pipelines.artifacts.provenance import write_record
+from pipelines.artifacts.run_folder import RunFolder
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
+from pipelines.distributed.fsdp import refuse_unsharded
 from pipelines.extract_codes import check_copies, extract_codes
 from pipelines.generator import Generator
-from pipelines.levels import missing_levels
-from pipelines.lineage import prior_artifact, samples_artifact, tokenizer_artifact
-from pipelines.record import write_record
-from pipelines.report import write_report
-from pipelines.run_folder import RunFolder
+from pipelines.report.build import write_report
 from pipelines.sample import write_samples
-from pipelines.sharding import refuse_unsharded
-from pipelines.sharing import exchange_levels, share
-from pipelines.tracking import Csv, Job, boards
+from pipelines.sweep.shared_stage1 import exchange_levels, share
+from pipelines.tracking.base import Csv, Job, boards
+from pipelines.tracking.lineage import prior_artifact, samples_artifact, tokenizer_artifact
 from pipelines.train_stage1 import train_stage1
 from pipelines.train_stage2 import train_stage2
-from stage2_prior.training import PriorTraining
+from pipelines.training.callbacks import callbacks
+from stage2_prior.lightning_module import PriorTraining
 
 
 def run(settings: Settings) -> None:
@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
         return
     generator = Generator.load(folder.path, build(settings["trainer"], "trainer").device, settings["trust"])
     sample(generator, folder, settings)
-    if processes.rank() == 0:
+    if collectives.rank() == 0:
         write_record(folder.path, settings)
         write_report(folder)
     console.print(f"\nsamples  {folder.samples / 'grid.png'}\nreport   {folder.report}")
@@ -70,7 +70,9 @@ def check(settings: Settings) -> None:
     for stage in ("stage1", "stage2"):
         callbacks(settings, stage)
         build(settings[stage]["optimization"], f"{stage}.optimization", trust)
-        trainer = build({"_target_": "pipelines.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
+        trainer = build(
+            {"_target_": "pipelines.training.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer"
+        )
     if build(settings["trainer"], "trainer").sharded:
         refuse_unsharded(trainer)
     build(settings["data"], "data", trust)
@@ -83,7 +85,7 @@ def check(settings: Settings) -> None:
         prior if level is None else prior.level(level), settings["stage2"]["label_dropout"], 0.0, optimization
     )
     build(settings["logger"], "logger", trust)
-    sampling = build({"_target_": "stage2_prior.sampling.SamplingSettings", **settings["sampling"]}, "sampling")
+    sampling = build({"_target_": "stage2_prior.sampling.sampler.SamplingSettings", **settings["sampling"]}, "sampling")
     if sampling.guidance != 1 and settings["stage2"]["label_dropout"] == 0:
         raise ValueError(
             f"sampling.guidance={sampling.guidance} needs a prior that also learned images without their labels: "

@@ -19,13 +19,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from pipelines import processes
-from pipelines.building import build
-from pipelines.command import Settings, command, console
+from pipelines.artifacts.sample_parts import Parts
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.claims import claim
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
 from pipelines.generator import Generator
-from pipelines.pictures import grid, save_picture
-from pipelines.sample_parts import Parts
-from pipelines.settings import claim
+from pipelines.tracking.image_logging import grid, save_picture
 
 RECIPE = "recipe"
 """Value of a sampling setting that leaves it to the recipe which trained the prior."""
@@ -66,12 +66,12 @@ def write_samples(generator: Generator, output: Path, settings: Settings, asked:
     # Another kind of device rounds otherwise: its images are as good, but a set is of one kind.
     parts = Parts(output / "parts" / generator.device.type)
     draw_parts(generator, parts, settings, asked)
-    processes.barrier()
-    if processes.rank() == 0:
+    collectives.barrier()
+    if collectives.rank() == 0:
         save_picture(grid(parts.first_images(min(n, SHOWN)), min(n, 10)), output / "grid.png")
         parts.assemble(n, output / "images.npz")
         shutil.rmtree(output / "parts")
-    processes.barrier()
+    collectives.barrier()
     console.print(f"[green]✓[/] samples: {n} images")
 
 
@@ -107,10 +107,10 @@ def image_size(generator: Generator, settings: Settings) -> tuple[int, int]:
 
 def draw_parts(generator: Generator, parts: Parts, settings: Settings, asked: Mapping[str, Any]) -> None:
     """Draw this process's share of the images that are not there yet."""
-    n, rank, ranks = settings["n"], processes.rank(), processes.ranks()
+    n, rank, ranks = settings["n"], collectives.rank(), collectives.ranks()
     size = generator.whole_passes(min(settings["batch_size"], -(-n // ranks)))
     missing = parts.missing(n, size)
-    processes.barrier()  # all have looked before any writes, so that they agree on what is missing
+    collectives.barrier()  # all have looked before any writes, so that they agree on what is missing
     with progress_bar(n, already=n - sum(map(len, missing))) as bar:
         for batch in missing[rank::ranks]:
             samples = generator.sample(

@@ -7,22 +7,22 @@ from typing import Any
 
 from pytorch_lightning import seed_everything
 
-from pipelines import processes
-from pipelines.artifacts import save_model
-from pipelines.batches import StageData
-from pipelines.building import build
-from pipelines.callbacks import callback_settings, callbacks
-from pipelines.command import Settings, command, console
-from pipelines.fit import fit
-from pipelines.lineage import tokenizer_artifact
-from pipelines.pictures import ReconstructionPictures
-from pipelines.quarantine import note_quarantine
-from pipelines.run_folder import RunFolder, finished
-from pipelines.settings import claim
-from pipelines.tracking import Job, boards
-from stage1_vqvae.images import ImageData
-from stage1_vqvae.training import TokenizerTraining
-from stage2_prior.files import write_json
+from pipelines.artifacts.models import save_model
+from pipelines.artifacts.run_folder import RunFolder, finished
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.claims import claim
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
+from pipelines.tracking.base import Job, boards
+from pipelines.tracking.image_logging import ReconstructionPictures
+from pipelines.tracking.lineage import tokenizer_artifact
+from pipelines.training.callbacks import callback_settings, callbacks
+from pipelines.training.data import StageData
+from pipelines.training.fit import fit
+from pipelines.training.quarantine import note_quarantine
+from stage1_vqvae.data.dataset import ImageData
+from stage1_vqvae.files import write_json
+from stage1_vqvae.lightning_module import TokenizerTraining
 
 
 def train_stage1(settings: Settings) -> None:
@@ -34,7 +34,7 @@ def train_stage1(settings: Settings) -> None:
     model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization", trust)
-    trainer = build({"_target_": "pipelines.fit.StageTrainer", **stage["trainer"]}, "stage1.trainer")
+    trainer = build({"_target_": "pipelines.training.fit.StageTrainer", **stage["trainer"]}, "stage1.trainer")
     hardware = build(settings["trainer"], "trainer")
     own = callbacks(settings, "stage1")
     tracker = build(settings["logger"], "logger", trust)
@@ -50,12 +50,12 @@ def train_stage1(settings: Settings) -> None:
     with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
         checkpoints = run.checkpoints("stage1")
         figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
-        if processes.rank() == 0:
+        if collectives.rank() == 0:
             write_json(run.tokenizer / "metrics.json", figures)
             save_model(run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": described(images)})
             for board in boards(loggers):
                 board.log_lineage(tokenizer_artifact(run), [])
-    processes.barrier()
+    collectives.barrier()
     console.print(
         f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "
         f"perplexity {_listed(figures, 'perplexity')} on {len(images.validation)} held-out images"
@@ -65,11 +65,11 @@ def train_stage1(settings: Settings) -> None:
 def open_images(settings: Settings) -> ImageData:
     """The images that the settings name; the first rank decodes what is to be cached, the others find it."""
     source = build(settings["data"], "data", settings["trust"])
-    if processes.rank() == 0:
+    if collectives.rank() == 0:
         images = source.open()
         note_quarantine(images, settings.get("output"))
-    processes.barrier()
-    return images if processes.rank() == 0 else source.open()
+    collectives.barrier()
+    return images if collectives.rank() == 0 else source.open()
 
 
 def training_settings(settings: Settings) -> dict[str, Any]:

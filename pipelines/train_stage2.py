@@ -8,26 +8,26 @@ from typing import Any
 
 from pytorch_lightning import seed_everything
 
-from pipelines import processes
-from pipelines.artifacts import load_tokenizer, save_model
-from pipelines.batches import StageData
-from pipelines.building import build
-from pipelines.callbacks import callback_settings, callbacks
-from pipelines.command import Settings, command, console
-from pipelines.fit import StageTrainer, fit
-from pipelines.levels import LEVEL, check_agreement, join_levels
-from pipelines.lineage import codes_artifact, prior_artifact
-from pipelines.pictures import SamplePictures
-from pipelines.record import write_record
-from pipelines.run_folder import RunFolder, finished
-from pipelines.settings import claim
-from pipelines.sharding import ShardedPriorTraining, refuse_unsharded
-from pipelines.tracking import Job, boards
+from pipelines.artifacts.levels import LEVEL, check_agreement, join_levels
+from pipelines.artifacts.models import load_tokenizer, save_model
+from pipelines.artifacts.provenance import write_record
+from pipelines.artifacts.run_folder import RunFolder, finished
+from pipelines.cli.command import Settings, command, console
+from pipelines.config.claims import claim
+from pipelines.config.instantiate import build
+from pipelines.distributed import collectives
+from pipelines.distributed.fsdp import ShardedPriorTraining, refuse_unsharded
+from pipelines.tracking.base import Job, boards
+from pipelines.tracking.image_logging import SamplePictures
+from pipelines.tracking.lineage import codes_artifact, prior_artifact
+from pipelines.training.callbacks import callback_settings, callbacks
+from pipelines.training.data import StageData
+from pipelines.training.fit import StageTrainer, fit
+from stage1_vqvae.files import write_json
 from stage1_vqvae.tokenizer import Tokenizer
-from stage2_prior.code_store import CodeStore
-from stage2_prior.files import write_json
-from stage2_prior.sampling import SamplingSettings
-from stage2_prior.training import PriorTraining
+from stage2_prior.code_store.store import CodeStore
+from stage2_prior.lightning_module import PriorTraining
+from stage2_prior.sampling.sampler import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def check_training(settings: Settings) -> None:
 
 def stage_trainer(settings: Settings) -> StageTrainer:
     """How long and how carefully stage two trains."""
-    return build({"_target_": "pipelines.fit.StageTrainer", **settings["stage2"]["trainer"]}, "stage2.trainer")
+    return build({"_target_": "pipelines.training.fit.StageTrainer", **settings["stage2"]["trainer"]}, "stage2.trainer")
 
 
 def train_part(
@@ -117,7 +117,7 @@ def train_part(
     stage, trust = settings["stage2"], settings["trust"]
     seed_everything(settings["seed"], verbose=False)
     train, validation = (CodeStore.open(run.codes(split), tokenizer_fingerprint) for split in ("train", "validation"))
-    if processes.rank() == 0:
+    if collectives.rank() == 0:
         train.verify()
         validation.verify()
     config = {
@@ -153,14 +153,14 @@ def train_part(
         )
         if isinstance(module, ShardedPriorTraining):
             module.gather(model)
-        if processes.rank() == 0:
+        if collectives.rank() == 0:
             write_json(part.folder / "metrics.json", figures)
             if part.level is not None:
                 write_record(part.folder, settings)
             save_model(part.folder, part.kind, model, config)
             for board in boards(loggers) if part.level is None else ():
                 board.log_lineage(prior_artifact(run), [codes_artifact(run)])
-    processes.barrier()
+    collectives.barrier()
     return figures
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from stage1_vqvae.likelihoods import Likelihood
-from stage1_vqvae.networks import Decoder, Encoder, Norm, halvings
+from stage1_vqvae.networks.convolutional import Decoder, Encoder, Norm, halvings
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 from stage1_vqvae.tokenizer import Tokenizer
 

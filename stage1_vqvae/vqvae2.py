@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stage1_vqvae.likelihoods import Likelihood
-from stage1_vqvae.networks import Decoder, Encoder, Norm, halvings
+from stage1_vqvae.networks.convolutional import Decoder, Encoder, Norm, halvings
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 from stage1_vqvae.tokenizer import Tokenizer
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from pipelines.run import run
-from tests.tiny import HIERARCHY, TINY, compose
-from tests.two_ranks import forked  # noqa: F401  a fixture
+from tests.support.tiny import HIERARCHY, TINY, compose
+from tests.support.two_ranks import forked  # noqa: F401  a fixture
 
 # Tensors are tiny here: more threads than one only wait for each other, and round differently.
 torch.set_num_threads(1)

@@ -15,7 +15,7 @@ def available() -> bool:
 
 
 def of_size(codes: int, length: int, width: int, layers: int, heads: int, kv_heads: int) -> Any:
-    """A Llama of the layers, widths and heads of a :class:`~stage2_prior.transformer.Transformer`, in eval mode."""
+    """A Llama of the layers, widths and heads of a transformer of ours, in eval mode."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

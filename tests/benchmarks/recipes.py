@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.building import build
-from tests.tiny import compose
+from pipelines.config.instantiate import build
+from tests.support.tiny import compose
 
 HEADINGS = ("recipe", "batch", "GFLOP / step", "ratio", "seconds / step", "ratio")
 

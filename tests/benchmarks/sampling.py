@@ -2,8 +2,8 @@
 
 The table has a row per contender, grid and batch:
 
-- ``transformer``: :func:`~stage2_prior.sampling.sample` with the key-value cache;
-- ``what a user gets``: :func:`~stage2_prior.sampling.sample_images`, in passes of a fixed size on one thread;
+- ``transformer``: :func:`~stage2_prior.sampling.sampler.sample` with the key-value cache;
+- ``what a user gets``: :func:`~stage2_prior.sampling.sampler.sample_images`, in passes of a fixed size on one thread;
 - ``recompute``: the whole prefix goes through the transformer for every code;
 - ``Llama``: Hugging Face transformers' ``generate`` with its key-value cache, a model of the same layers and widths,
   where no heads share keys and values, as is that library's default; ``shared keys``: where they share them as the
@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.pixelcnn import PixelCNN
+from stage2_prior.pixelcnn.model import PixelCNN
 from stage2_prior.prior import Prior
-from stage2_prior.sampling import draw, image_noise, sample, sample_images
-from stage2_prior.transformer import Transformer
+from stage2_prior.sampling.sampler import draw, image_noise, sample, sample_images
+from stage2_prior.transformer.model import Transformer
 from tests.benchmarks import llama
 from tests.benchmarks.timing import bytes_per_second, once
 

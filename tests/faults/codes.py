@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.code_manifest import Manifest
-from stage2_prior.code_store import CodeStore
-from stage2_prior.code_writer import CodeStoreWriter
-from stage2_prior.files import TEMPORARY
+from stage1_vqvae.files import TEMPORARY
+from stage2_prior.code_store.manifest import Manifest
+from stage2_prior.code_store.store import CodeStore
+from stage2_prior.code_store.writer import CodeStoreWriter
 from tests.faults.faults import SilentlyWrong, equal, fault
 from tests.faults.forks import finish, fork, interrupt, wait
 

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.artifacts import load_tokenizer, save_model
-from pipelines.building import build
-from pipelines.checkpoint_files import VerifiedIO, load_checkpoint, step_path
-from stage1_vqvae.image_sources import Folder
+from pipelines.artifacts.models import load_tokenizer, save_model
+from pipelines.config.instantiate import build
+from pipelines.training.checkpoint_files import VerifiedIO, load_checkpoint, step_path
+from stage1_vqvae.data.sources import Folder
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage1_vqvae.vqvae import VQVAE
-from stage2_prior.code_store import CodeStore
+from stage2_prior.code_store.store import CodeStore
 from tests.faults.codes import extract
 from tests.faults.faults import SilentlyWrong, equal, fault
-from tests.test_image_encoded import corruptions, photo
+from tests.stage1_vqvae.data.test_encoded import corruptions, photo
 
 MODEL = {
     "_target_": "stage1_vqvae.vqvae.VQVAE",
@@ -102,11 +102,15 @@ TARGETS = [
     *("builtins.open", "builtins.__import__", "importlib.import_module", "runpy.run_path", "code.interact"),
     *("pickle.loads", "pickle.load", "torch.load", "torch.hub.load", "torch.jit.load", "numpy.load", "shutil.rmtree"),
     *("yaml.unsafe_load", "joblib.load", "hydra.utils.instantiate", "functools.partial", "ctypes.CDLL"),
-    *("pipelines.processes.os.system", "stage1_vqvae.image_cache.shutil.rmtree", "pipelines.fit.torch.load"),
     *(
-        "pipelines.building.importlib.import_module",
-        "stage2_prior.files.os.system",
-        "stage2_prior.files.contextlib.closing",
+        "pipelines.distributed.launch.os.system",
+        "stage1_vqvae.data.cache.shutil.rmtree",
+        "pipelines.training.fit.torch.load",
+    ),
+    *(
+        "pipelines.config.instantiate.importlib.import_module",
+        "stage1_vqvae.files.os.system",
+        "stage1_vqvae.files.contextlib.closing",
     ),
 ]
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from pipelines import checkpoint_files
-from pipelines.checkpoint_files import newest, step_path
-from stage2_prior.files import TEMPORARY
+from pipelines.training import checkpoint_files
+from pipelines.training.checkpoint_files import newest, step_path
+from stage1_vqvae.files import TEMPORARY
 from tests.faults.faults import SilentlyWrong, equal, fault
 from tests.faults.forks import finish, fork, interrupt, wait
-from tests.resuming import At, final_state, prior_training, tokenizer_training, train
-from tests.test_finite import Spoil
+from tests.pipelines.training.test_nonfinite import Spoil
+from tests.support.resuming import At, final_state, prior_training, tokenizer_training, train
 
 MAKERS = {"stage 1": tokenizer_training, "stage 2": prior_training}
 

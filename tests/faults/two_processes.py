@@ -10,15 +10,15 @@ from pathlib import Path
 
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from pipelines import processes
-from pipelines.checkpoint_files import newest
-from stage2_prior.files import TEMPORARY
-from tests import two_ranks
+from pipelines.distributed import launch
+from pipelines.training.checkpoint_files import newest
+from stage1_vqvae.files import TEMPORARY
 from tests.faults.faults import equal, fault
 from tests.faults.forks import finish, fork, wait
 from tests.faults.training import state
+from tests.support import two_ranks
 
-processes.spawn = functools.partial(start_processes, start_method="fork")
+launch.spawn = functools.partial(start_processes, start_method="fork")
 INTERRUPTED = 7
 
 

@@ -1,0 +1,1 @@
+"""What every command shares: its start, its errors, ``--info``."""

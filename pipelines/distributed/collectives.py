@@ -1,0 +1,70 @@
+"""What a command's processes say to one another: which they are, that all are here, that one has failed."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+
+PATIENCE = 5.0
+"""Seconds that another process waits for the first one to say what is wrong, before it says so itself."""
+
+SAID = "what is wrong has been said"
+"""A key of the store that the processes share."""
+
+
+def rank() -> int:
+    """This process's number among all of the command's processes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """Number of the command's processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def on_any(flag: bool) -> bool:
+    """Whether the flag is set on any process; all of them ask, all are told the same."""
+    if ranks() == 1:
+        return flag
+    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    flags = torch.tensor([flag], dtype=torch.uint8, device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
+
+
+def say_once(error: str) -> bool:
+    """Print an error that all processes found, or some, or this one alone; whether it was this one that printed it."""
+    store = dist.distributed_c10d._get_default_store()
+    if rank() == 0:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        store.set(SAID, "")
+        return True
+    # Not at once: torchrun ends all processes as soon as one has ended, the first one in the middle of its line.
+    try:
+        if _wait_until(lambda: store.check([SAID]), PATIENCE):
+            return False
+    except dist.DistNetworkError:  # the first process kept the store, and has ended
+        return False
+    print(f"error: process {rank()} on {socket.gethostname()}: {error}", file=sys.stderr, flush=True)
+    return True
+
+
+def _wait_until(happened: Callable[[], bool], seconds: float) -> bool:
+    """Whether it has happened, at last."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,80 @@
+"""A prior in training whose parameters are spread over the processes: FSDP2 (arXiv 2304.11277)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from stage2_prior.lightning_module import PriorTraining
+from stage2_prior.pixelcnn.model import GatedLayer
+from stage2_prior.prior import Autoregressive
+from stage2_prior.transformer.model import Block
+
+if TYPE_CHECKING:
+    from pipelines.training.fit import StageTrainer
+
+UNITS = (Block, GatedLayer)
+"""Layers that are gathered one at a time, when it is their turn; the rest of a prior is one unit."""
+
+
+class ShardedPriorTraining(PriorTraining):
+    """Trains a prior of which each process holds a part: weights, gradients and the optimiser's moments.
+
+    Checkpoints are the same plain files as everywhere. The prior that is given stays as it is, on the CPU:
+    :meth:`gather` puts the trained weights into it.
+
+    Args:
+        model: The prior, or one grid's part of it.
+        label_dropout, unigram_entropy, optimization: As for :class:`~stage2_prior.lightning_module.PriorTraining`.
+    """
+
+    def __init__(
+        self,
+        model: Autoregressive,
+        label_dropout: float,
+        unigram_entropy: float,
+        optimization: Callable[[nn.Module, int], Any],
+    ) -> None:
+        super().__init__(copy.deepcopy(model), label_dropout, unigram_entropy, optimization)
+
+    def configure_model(self) -> None:
+        """Spread the prior, layer by layer; called by Lightning before every training and validation."""
+        if isinstance(self.model, FSDPModule):
+            return
+        assert self.device_mesh is not None
+        mesh = self.device_mesh["data_parallel"]
+        for layer in self.model.modules():
+            if isinstance(layer, UNITS):
+                fully_shard(layer, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
+    def gather(self, prior: Autoregressive) -> None:
+        """Put the weights of all ranks into a whole prior on rank 0; all ranks call."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self.model, options=options)
+        if weights:
+            prior.load_state_dict(weights)
+
+
+def refuse_unsharded(trainer: StageTrainer) -> None:
+    """Raise ValueError for what cannot work on a prior that is spread over processes."""
+    if trainer.average is not None:
+        raise ValueError(
+            "stage2.trainer.average: trainer=fsdp keeps no average of weights: give stage2.trainer.average=null"
+        )
+
+
+def load_whole(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load whole weights into a module, sharded or not."""
+    set_model_state_dict(module, dict(weights), options=StateDictOptions(full_state_dict=True))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor as all ranks hold it together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

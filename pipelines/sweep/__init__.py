@@ -1,0 +1,1 @@
+"""Sweeps: their jobs, what jobs share, and their table."""

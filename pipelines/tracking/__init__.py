@@ -1,0 +1,1 @@
+"""Where metrics and images of a training are logged."""

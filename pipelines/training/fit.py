@@ -1,0 +1,184 @@
+"""Training of one stage: Lightning's Trainer with resuming, averaged weights, progress and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+
+from pipelines.cli.command import console
+from pipelines.distributed import collectives
+from pipelines.distributed.fsdp import ShardedPriorTraining, load_whole
+from pipelines.distributed.hardware import Hardware
+from pipelines.training.checkpoint_files import VerifiedIO, load_checkpoint, newest, step_path
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.data import StageData
+from pipelines.training.ema import AveragedWeights
+from pipelines.training.nonfinite import SkipNonFinite
+from pipelines.training.preemption import StopRequest
+from stage1_vqvae.files import check_writable
+
+CHECKPOINTS = 12
+"""Room that checkpoints take, in sizes of the model: three at a time, of weights, average and Adam's two moments."""
+
+
+@dataclass(frozen=True)
+class StageTrainer:
+    """How long and how carefully one stage trains.
+
+    Attributes:
+        max_steps: Optimiser steps.
+        validate_every: Steps between validations.
+        checkpoint_every: Steps between checkpoints to resume from.
+        accumulate_grad_batches: Batches per optimiser step.
+        gradient_clip_val: Largest norm of the gradient; null for no limit.
+        average: Decay of the moving average of weights that is validated and kept; null keeps the last weights.
+        max_skipped: Steps in a row that may be skipped because loss or gradient is not finite.
+
+    Raises:
+        ValueError: If nothing would be trained.
+    """
+
+    max_steps: int
+    validate_every: int
+    checkpoint_every: int
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    average: float | None = None
+    max_skipped: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "validate_every", "checkpoint_every", "accumulate_grad_batches", "max_skipped"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        if self.average is not None and not 0 < self.average < 1:
+            raise ValueError(f"average is in (0, 1), or null for none, got {self.average}")
+
+
+class StepSeed(Callback):
+    """Randomness within a step (dropout, revived codes) as a function of (seed, step, rank): nothing to resume."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed torch for this batch."""
+        entropy = np.random.SeedSequence((self.seed, batch_idx, trainer.global_rank))
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich bar over steps, without the epoch, which is the whole training here."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(leave=True)
+        self.title = title
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return self.title
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The figures that matter: ``loss`` of training, ``val psnr`` of the last validation."""
+        figures = super().get_metrics(trainer, pl_module)
+        return {
+            name.removeprefix("train/").replace("validation/", "val "): f"{value:.4g}"
+            for name, value in figures.items()
+            if isinstance(value, float)
+        }
+
+
+def fit(
+    title: str,
+    module: LightningModule,
+    data: StageData,
+    folder: Path,
+    settings: StageTrainer,
+    hardware: Hardware,
+    loggers: list[Logger],
+    callbacks: Sequence[Callback] = (),
+    best: tuple[str, Literal["min", "max"]] | None = None,
+) -> dict[str, float]:
+    """Train, going on from the folder's newest whole checkpoint; the module ends with the weights to keep.
+
+    Args:
+        title: What the progress bar says.
+        module: To be trained.
+        data: To train and validate on.
+        folder: For checkpoints.
+        settings: How long and how carefully.
+        hardware: On what.
+        loggers: For figures.
+        callbacks: Further ones.
+        best: Metric by which the weights to keep are chosen among validations, and its direction; None keeps the
+            last.
+
+    Returns:
+        The last validation's figures, of the weights that are kept.
+
+    Raises:
+        ValueError: If no checkpoint is whole, or loss or gradients are not finite for too long.
+        OSError: If checkpoints cannot be written.
+        SystemExit: If the process was asked to stop; the same call goes on.
+    """
+    stop = StopRequest()
+    skips = SkipNonFinite(settings.max_skipped)
+    averaging = [AveragedWeights(settings.average, skips)] if settings.average else []
+    checkpoints = Checkpoints(folder, settings.checkpoint_every, stop, best)
+    trainer = Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.lightning_devices,
+        num_nodes=hardware.num_nodes,
+        precision=hardware.precision,
+        strategy=hardware.strategy(isinstance(module, ShardedPriorTraining)),
+        use_distributed_sampler=False,
+        max_epochs=1,
+        max_steps=settings.max_steps,
+        val_check_interval=settings.validate_every * settings.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        gradient_clip_val=settings.gradient_clip_val,
+        log_every_n_steps=min(50, settings.validate_every),
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        logger=loggers,
+        plugins=[VerifiedIO()],
+        callbacks=[StepSeed(data.seed), Progress(title), skips, *averaging, checkpoints, *callbacks],
+    )
+    # Lightning's own handler talks to other ranks from within the signal, and saves nothing.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    if collectives.rank() == 0:
+        check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
+    with stop:
+        trainer.fit(module, datamodule=data, ckpt_path=start_of(folder), weights_only=True)
+        load_whole(module, weights_to_keep(folder, trainer.global_step))
+        figures = trainer.validate(module, datamodule=data, verbose=False)[0]
+    return {name.removeprefix("validation/"): value for name, value in figures.items()}
+
+
+def start_of(folder: Path) -> Path | None:
+    """The checkpoint to go on from, None at the start; says which it is, and which it is not and why."""
+    found = newest(folder)
+    for fault in found.passed_over:
+        console.print(f"[yellow]![/] passed over: {fault}")
+    if found.step is None:
+        return None
+    path = step_path(folder, found.step)
+    console.print(f"going on from {path} (SHA-256 verified)")
+    return path
+
+
+def weights_to_keep(folder: Path, last_step: int) -> dict[str, Tensor]:
+    """Weights of the best validation, or of the last step where none is looked for, from their checkpoint."""
+    last = load_checkpoint(step_path(folder, last_step))
+    if not last["bests"]:
+        return last["state_dict"]
+    step, _ = last["bests"][-1]
+    return load_checkpoint(step_path(folder, step))["state_dict"]

@@ -1,0 +1,65 @@
+"""SIGTERM and SIGINT as a request to stop at the end of the step."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, NoReturn
+
+from pipelines.distributed import collectives
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+STOPPED = frozenset(128 + number for number in SIGNALS)
+"""Exit codes of processes that were asked to stop."""
+
+
+class StopRequest:
+    """Notes that the process was asked to stop; a context manager that handles the signals for its duration.
+
+    However often a signal comes (launchers repeat it), the step is finished and its checkpoint written; whoever
+    cannot wait kills the process, which loses the steps since the last checkpoint and nothing else.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came to this process."""
+        return self.signal is not None
+
+    def leave(self, step: int) -> NoReturn:
+        """End the process after a step, on every rank, whichever was asked.
+
+        Raises:
+            SystemExit: With the code that shells give a process which a signal ended.
+        """
+        reason = self.signal or signal.SIGTERM
+        if collectives.rank() == 0:
+            message = f"stopped by {reason.name} after step {step}: the same command goes on from there"
+            print(message, file=sys.stderr, flush=True)
+        raise SystemExit(128 + reason)
+
+    def __enter__(self) -> StopRequest:
+        # Python runs handlers in its main thread alone, and lets nobody else set them.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+
+
+def ignore_signals(worker: int) -> None:
+    """Leave a data worker to its parent: what a terminal or a scheduler sends to the whole group is not for it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

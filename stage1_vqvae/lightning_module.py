@@ -1,0 +1,97 @@
+"""Training of a tokenizer: the LightningModule around a VQ-VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from stage1_vqvae.data.augmentation import Augmentation, normalize
+from stage1_vqvae.losses import Objective
+from stage1_vqvae.metrics import CodeUse, count_codes, reconstruction_quality, use_of_codes
+from stage1_vqvae.tokenizer import Reconstruction, Tokenizer
+
+
+class TokenizerTraining(LightningModule):
+    """Trains encoder, codebooks and decoder together (arXiv 1711.00937, equation 3).
+
+    Batches hold ``images`` uint8 ``[B, H, W, C]`` and ``draws`` int64 ``[B]``, which key the augmentation.
+
+    Args:
+        model: The tokenizer.
+        objective: The reconstruction term of the loss; a model with a likelihood has its own, nats per dimension.
+        augmentation: Of training images, on the training device.
+        optimization: Optimiser and schedule for a module and a number of steps, as Lightning takes them.
+        seed: Of the augmentation.
+    """
+
+    def __init__(
+        self,
+        model: Tokenizer,
+        objective: Objective,
+        augmentation: Augmentation,
+        optimization: Callable[[nn.Module, int], Any],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.augmentation = augmentation
+        self.optimization = optimization
+        self.seed = seed
+        self.quality = reconstruction_quality()
+        self.use = CodeUse(model.layout)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        images = self.augmentation(batch["images"], batch["draws"], self.seed)
+        passed = self.model(images)
+        reconstruction = self._reconstruction_loss(passed, images)
+        loss = reconstruction + passed.loss
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/reconstruction", reconstruction)
+        self.log("train/quantizer", passed.loss)
+        use = use_of_codes(count_codes(passed.codes, self.model.layout), self.model.layout)  # of this batch alone
+        self.log_dict({f"train/{name}": value for name, value in use.items() if name.startswith("perplexity")})
+        return loss
+
+    def _reconstruction_loss(self, passed: Reconstruction, images: Tensor) -> Tensor:
+        # Nats per dimension are a squared error over twice the error's own variance, so they and the quantizer's loss,
+        # a mean too, keep about the balance that the objectives have.
+        if self.model.likelihood:
+            return self.model.likelihood.nats(passed.outputs, images).mean() / images[0].numel()
+        return self.objective(passed.images, images)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step the optimiser, then the codebooks; a step whose gradients were dropped happens to neither."""
+        happened: list[bool] = []  # a gradient scaler may pass the optimiser's step over
+        handle = self.trainer.optimizers[0].register_step_post_hook(lambda *_: happened.append(True))
+        super().optimizer_step(*args, **kwargs)
+        handle.remove()
+        if happened and any(parameter.grad is not None for parameter in self.model.parameters()):
+            self.model.step()
+        else:
+            self.model.discard()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Gather the figures of one batch of held-out images."""
+        images = normalize(batch["images"])
+        passed = self.model(images)
+        self.quality.update(passed.images.float().clamp(-1, 1), images)  # SSIM in lower precision is off by hundredths
+        self.use.update(passed.codes)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of the whole split: MSE, PSNR and SSIM of pixels in [-1, 1], codebook usage, perplexity."""
+        figures = {**self.quality.compute(), **self.use.compute()}
+        for name, value in figures.items():
+            shown = name in ("psnr", "perplexity")
+            self.log(f"validation/{name}", value.to(torch.float32), prog_bar=shown, rank_zero_only=True)
+        self.quality.reset()
+        self.use.reset()
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and schedule that were asked for."""
+        return self.optimization(self.model, self.trainer.max_steps)

@@ -1,0 +1,93 @@
+"""A prior spread over two processes trains as a copied one does."""
+
+import signal
+from functools import partial
+
+import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from pipelines.distributed import collectives, launch
+from pipelines.distributed.fsdp import ShardedPriorTraining, refuse_unsharded
+from pipelines.training.checkpoint_files import load_checkpoint, newest, step_path
+from pipelines.training.fit import StageTrainer
+from pipelines.training.optimization import Optimization
+from stage1_vqvae.codes import CodeLayout
+from stage2_prior.pixelcnn.model import PixelCNN
+from stage2_prior.transformer.model import Transformer
+from tests.support.resuming import assert_same, final_state
+from tests.support.two_ranks import Signal, local, train
+
+
+def weights(folder):
+    return load_checkpoint(step_path(folder, newest(folder).step))["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def sharded(forked, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sharded")
+    train("sharded", folder, average=None, gradient_clip_val=0.5)
+    return folder
+
+
+def test_parts_train_as_copies_do(sharded, tmp_path):
+    train("stage2", tmp_path, average=None, gradient_clip_val=0.5)
+    expected = weights(tmp_path)
+    found = weights(sharded)
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert type(found[name]) is torch.Tensor
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_kill_changes_nothing(sharded, tmp_path):
+    with pytest.raises((ProcessExitedException, ProcessRaisedException)):
+        train("sharded", tmp_path, average=None, gradient_clip_val=0.5, callbacks=[Signal(1, signal.SIGKILL, 7, None)])
+    train("sharded", tmp_path, average=None, gradient_clip_val=0.5)
+    assert_same(final_state(tmp_path), final_state(sharded))
+
+
+def compare(make, folder):
+    """Spread a prior over the ranks; write how many values each holds, and its nats beside the whole prior's."""
+    torch.manual_seed(0)
+    prior = make(CodeLayout(((2, 2), (4, 4)), (6, 5)), 3).eval()
+    module = ShardedPriorTraining(prior, 0.0, 0.0, Optimization(1e-2)).eval()
+    ranks = collectives.ranks()
+    module._device_mesh = init_device_mesh("cpu", (ranks, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
+    module.configure_model()
+    module.configure_model()  # before the last validation again
+    codes, labels = torch.randint(0, 5, (3, 20)), torch.tensor([0, 2, -1])
+    units = sum(isinstance(layer, FSDPModule) for layer in module.modules())
+    held = sum(local(value).numel() for value in module.parameters())
+    torch.testing.assert_close(module.model.nats(codes, labels), prior.nats(codes, labels))
+    with torch.no_grad():
+        for value in prior.parameters():
+            value.zero_()
+    module.gather(prior)  # on rank 0
+    assert all(value.any() for value in prior.parameters() if value.ndim > 1) == (collectives.rank() == 0)
+    (folder / str(collectives.rank())).write_text(
+        f"{units} {held / sum(value.numel() for value in prior.parameters())}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "units"),
+    [
+        (partial(Transformer, width=16, layers=3, heads=2, tied=True), 4),
+        (partial(PixelCNN, channels=8, layers=2, attention_every=2, heads=2), 5),
+    ],
+)
+def test_a_prior_in_parts_says_the_same(make, units, forked, tmp_path):
+    launch.run_on_all(compare, make, tmp_path, processes=2)
+    for rank in "01":
+        found, share = (tmp_path / rank).read_text().split()
+        assert int(found) == units  # every layer, and the rest
+        assert 0.4 < float(share) < 0.6
+
+
+def test_averaged_weights_are_refused():
+    refuse_unsharded(StageTrainer(1, 1, 1))
+    with pytest.raises(ValueError, match=r"stage2.trainer.average: .* give stage2.trainer.average=null"):
+        refuse_unsharded(StageTrainer(1, 1, 1, average=0.9))

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
+
+from pipelines.distributed.hardware import Hardware
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no GPU is to be found here: use trainer=cpu"):
+            Hardware("gpu")
+
+
+@pytest.mark.parametrize("wrong", [{"devices": 0}, {"num_nodes": 0}])
+def test_at_least_one_process(wrong):
+    with pytest.raises(ValueError, match="at least 1"):
+        Hardware("cpu", **wrong)
+
+
+def test_buffers_are_not_broadcast_over_what_the_quantizers_keep_equal():
+    assert Hardware("cpu", devices=1).strategy(sharded=False) == "auto"
+    several = Hardware("cpu", devices=2).strategy(sharded=False)
+    assert isinstance(several, DDPStrategy)
+    assert several._ddp_kwargs["broadcast_buffers"] is False
+
+
+def test_one_process_trains_on_the_gpu_that_a_sweep_chose(monkeypatch):
+    assert Hardware("cpu", devices=1).lightning_devices == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    assert Hardware("gpu", devices=1).lightning_devices == [2]
+    assert Hardware("gpu", devices=3).lightning_devices == 3
+    assert Hardware("auto").lightning_devices == 4
+    assert Hardware("gpu", devices=1, num_nodes=2).lightning_devices == 1
+    assert Hardware("cpu", devices=1).lightning_devices == 1
+
+
+def test_a_prior_in_parts_needs_gpus(monkeypatch):
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"^trainer=fsdp needs GPUs: use trainer=ddp$"):
+            Hardware("gpu", sharing="fsdp")
+    with pytest.raises(ValueError, match=r"precision: trainer=fsdp takes .* got 16-mixed"):
+        Hardware("cpu", sharing="fsdp", precision="16-mixed")
+
+
+def test_only_a_prior_on_several_processes_is_spread():
+    assert not Hardware("cpu", devices=2).sharded
+    assert not Hardware("cpu", devices=1, sharing="fsdp").sharded
+    several = Hardware("cpu", devices=2, num_nodes=3, sharing="fsdp")
+    assert several.sharded
+    assert isinstance(several.strategy(sharded=False), DDPStrategy)  # stage one
+    strategy = several.strategy(sharded=True)
+    assert isinstance(strategy, ModelParallelStrategy)
+    assert (strategy._data_parallel_size, strategy._tensor_parallel_size) == (6, 1)
+    assert strategy._save_distributed_checkpoint is False  # one file, as of any training
+    assert Hardware("cpu", devices=1, sharing="fsdp").strategy(sharded=True) == "auto"

@@ -1,0 +1,217 @@
+"""A sweep: jobs that share stage one, one that fails, records, the objective, nothing left behind."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch.distributed as dist
+from torch.multiprocessing.spawn import ProcessExitedException
+
+from pipelines.run import main
+from pipelines.sweep.jobs import JobRecord, earlier_jobs, note_error, read_records, recorded
+from pipelines.tracking.metrics import objective_value, objectives
+from stage1_vqvae.files import read_json
+from tests.pipelines.tracking.test_base import inspect, runs
+from tests.support.tiny import TINY
+
+
+@pytest.fixture
+def sweep(monkeypatch, capfd, tmp_path):
+    """Exit code and output of a sweep into ``tmp_path/sweep``."""
+
+    def launch(*words, tiny=TINY):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["run", "-m", *tiny, "output=sweep", *words])
+        before = dict(os.environ)
+        try:
+            main()
+            code = 0
+        except SystemExit as exit:
+            code = exit.code
+        left = {key: value for key, value in os.environ.items() if before.get(key) != value}
+        assert set(left) <= {"HYDRA_FULL_ERROR", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"} | {
+            key for key in left if key.startswith(("WANDB", "KMP", "TORCH", "CUBLAS"))
+        }
+        assert not dist.is_initialized()
+        return code, capfd.readouterr()
+
+    return launch
+
+
+@pytest.mark.slow
+def test_jobs_share_stage_one_and_one_that_fails_leaves_the_others(sweep, tmp_path):
+    tiny = [word for word in TINY if word != "logger=csv"]
+    failing = "callbacks.stage2=[],[{_target_:tests.support.own_classes.Fail}]"
+    code, said = sweep("stage2.label_dropout=0.1,0.2", failing, "trust=[tests]", tiny=tiny)
+    folder = tmp_path / "sweep"
+    assert code == 1
+    assert "out of luck" in said.err
+    assert [record.status for record in read_records(folder)] == ["finished", "failed", "finished", "failed"]
+    assert read_records(folder)[1].error == "out of luck"
+
+    (tokenizer,) = [path for path in (folder / "shared").glob("tokenizer-*") if path.is_dir()]
+    (codes,) = [path for path in (folder / "shared").glob("codes-*") if path.is_dir()]
+    made = (tokenizer / "tokenizer" / "model.safetensors").stat()
+    for job in "0123":
+        assert (folder / job / "tokenizer" / "model.safetensors").stat().st_ino == made.st_ino
+    assert (folder / "0" / "report.html").exists()
+
+    stages = [(run["job_type"], run["group"]) for path in (tokenizer, codes) for run in map(inspect, runs(path))]
+    assert stages == [("stage1", "sweep"), ("extract", "sweep")]
+    of_jobs = {job: [inspect(run) for run in runs(folder / job)] for job in "0123"}
+    assert [[run["job_type"] for run in of_jobs[job]] for job in "01"] == [["stage2", "sample"], ["stage2"]]
+    assert {run["group"] for job in "0123" for run in of_jobs[job]} == {"sweep"}
+    assert len({run["id"] for job in "0123" for run in of_jobs[job]}) == 6
+    assert [of_jobs[job][0]["exit_code"] for job in "0123"] == [0, 1, 0, 1]
+    import wandb
+
+    assert wandb.run is None
+
+    table = (folder / "sweep.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in table[3:]] == ["1", "3"]  # failed ones last
+    assert "2 of 4 jobs did not finish" in said.out
+    assert str(folder / "sweep.html") in said.out.replace("\n", "")
+
+
+@pytest.mark.slow
+def test_two_processes_a_job_run_that_job_alone(sweep, tmp_path):
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    code, said = sweep(*two, "stage2.label_dropout=0.1,2,0.2")
+    assert code == 1
+    folder = tmp_path / "sweep"
+    assert sorted(path.name for path in folder.iterdir() if path.name.isdigit()) == ["0", "2"]
+    assert [record.status for record in read_records(folder)] == ["finished", "failed", "finished"]
+    assert "label_dropout is in [0, 1], got 2" in read_records(folder)[1].error
+    for job in ("0", "2"):
+        assert (folder / job / "samples" / "grid.png").exists()
+    dropouts = {job: read_json(folder / job / "command.json")["overrides"][-1] for job in ("0", "2")}
+    assert dropouts == {"0": "stage2.label_dropout=0.1", "2": "stage2.label_dropout=0.2"}
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["output=a,b"], "output: a sweep has one folder"),
+        (["stage2=nope,transformer"], "nope"),
+    ],
+)
+def test_a_wrong_sweep_is_refused_before_any_job(sweep, words, message, tmp_path):
+    code, _ = sweep(*words)
+    assert message in code
+    assert not (tmp_path / "sweep" / "jobs").exists()
+
+
+def test_a_sweep_that_torchrun_starts_is_refused_by_every_process(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pipelines.run"]
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    ended = subprocess.run(
+        [*torchrun, "-m", *TINY, *two, "output=sweep", "seed=1,2"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "trainer=ddp trainer.devices=N" in said
+    assert "hydra/launcher=submitit_slurm" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_cannot_start_is_listed(sweep, tmp_path):
+    code, said = sweep("codes.copies=0,-1")
+    assert code == 1
+    assert said.err.count("codes.copies is at least 1") == 2
+    assert [record.status for record in read_records(tmp_path / "sweep")] == ["failed", "failed"]
+    assert not (tmp_path / "sweep" / "0").exists()
+
+
+def test_secrets_of_the_command_line_are_nowhere_in_the_sweeps_folder(sweep, monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_TOKEN", "t0k3n-of-mine")
+    code, _ = sweep("codes.copies=0,-1", "trust=[t0k3n-of-mine]")
+    assert code == 1
+    files = [path for path in (tmp_path / "sweep").rglob("*") if path.is_file()]
+    assert {"multirun.yaml", "0.json", "sweep.csv", "sweep.html"} <= {path.name for path in files}
+    assert [
+        path for path in files if b"t0k3n-of-mine" in path.read_bytes() or b"k3y-of-mine" in path.read_bytes()
+    ] == []
+
+
+def test_a_job_that_exits_is_listed_and_the_next_one_starts(sweep, tmp_path):
+    code, said = sweep("callbacks.stage1=[{_target_:tests.support.own_classes.Exit}]", "trust=[tests]", "seed=1,2")
+    assert code == 1
+    found = [(record.status, record.error) for record in read_records(tmp_path / "sweep")]
+    assert found == [("failed", "the job called sys.exit(3)")] * 2
+    assert "2 of 2 jobs did not finish" in said.out
+
+
+def test_a_job_whose_process_is_killed_leaves_the_others(sweep, forked, tmp_path):
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trust=[tests]"]
+    code, said = sweep(*two, "callbacks.stage2=[{_target_:tests.support.own_classes.KillRank,rank:1}],[]")
+    assert code == 1
+    killed, finished = read_records(tmp_path / "sweep")
+    assert (killed.status, finished.status) == ("failed", "finished")
+    assert "SIGKILL" in killed.error
+    assert "process 1 of 2 was ended by SIGKILL" in said.err
+    assert "1 of 2 jobs did not finish" in said.out
+
+
+def test_jobs_of_an_earlier_sweep_into_the_folder_are_told_apart(sweep, tmp_path):
+    sweep("codes.copies=0,-1,-2")
+    code, said = sweep("codes.copies=0")
+    assert code == 1
+    (record,) = read_records(tmp_path / "sweep")
+    assert "codes.copies=0" in record.overrides
+    assert "1 of 1 jobs did not finish" in said.out
+    assert "of an earlier sweep into this folder, not listed: 1, 2" in said.out
+    assert len((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()) == 2
+    sweep("codes.copies=0,-1,-2")
+    assert len(read_records(tmp_path / "sweep")) == 3
+    assert earlier_jobs(tmp_path / "sweep") == []
+
+
+@pytest.mark.parametrize("exit", [SystemExit(143), ProcessExitedException("", 0, 7, 143)])
+def test_a_request_to_stop_ends_the_sweep(exit, sweep, monkeypatch, tmp_path):
+    def stop(*arguments):
+        raise exit
+
+    monkeypatch.setattr("pipelines.cli.command.run_job", stop)
+    code, _ = sweep("seed=1,2")
+    assert code == 143
+    assert [record.status for record in read_records(tmp_path / "sweep")] == ["stopped"]
+
+
+def test_records_say_how_a_job_fares(tmp_path):
+    job = {"folder": str(tmp_path), "number": 3, "overrides": ["seed=1"]}
+    with recorded(job):
+        assert read_records(tmp_path)[0].status == "running"
+    assert read_records(tmp_path)[0].status == "finished"
+    with pytest.raises(KeyboardInterrupt), recorded(job):
+        raise KeyboardInterrupt
+    assert read_records(tmp_path)[0].status == "stopped"
+    with pytest.raises(RuntimeError), recorded(job):
+        raise RuntimeError(note_error(job, "what the process said"))
+    assert read_records(tmp_path)[0].error == "what the process said"
+    JobRecord(10).write(tmp_path)
+    assert [record.number for record in read_records(tmp_path)] == [3, 10]
+
+
+def test_outside_of_a_sweep_nothing_is_recorded(tmp_path):
+    with recorded(None):
+        note_error(None, "no matter")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_objective_is_a_float_of_the_finished_models(tiny_run):
+    settings = {"output": str(tiny_run), "objective": None}
+    nats = read_json(tiny_run / "prior" / "metrics.json")["nats"]
+    psnr = read_json(tiny_run / "tokenizer" / "metrics.json")["psnr"]
+    assert objective_value(settings) == nats
+    assert objective_value({**settings, "objective": "stage1.psnr"}) == psnr
+    assert objective_value({**settings, "objective": ["stage2.nats", "stage1.psnr"]}) == (nats, psnr)
+
+
+def test_an_objective_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"objective: no figure 'stage2.natz'; did you mean stage2.nats\?"):
+        objectives("stage2.natz")
+    assert objectives("stage1.usage_1") == ["stage1.usage_1"]  # of the second grid
+    with pytest.raises(ValueError, match=r"this command makes no stage2.nats"):
+        objective_value({"output": str(tmp_path), "objective": "stage2.nats"})

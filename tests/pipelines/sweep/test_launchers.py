@@ -1,0 +1,58 @@
+"""Hydra's launchers and sweepers that come apart, where they are installed: ``[sweep]`` and ``[cluster]``."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from pipelines.sweep.jobs import read_records
+from pipelines.sweep.table import Sweep
+from tests.support.tiny import TINY
+
+pytestmark = pytest.mark.slow
+
+
+def sweep(folder, *words):
+    """A sweep in a process of its own, as jobs may be: its exit code and output."""
+    command = [sys.executable, "-m", "pipelines.run", "-m", *TINY, "output=sweep", *words]
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "launcher"),
+    [
+        ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+        ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
+    ],
+)
+def test_jobs_that_run_at_once_share_stage_one_and_one_that_fails_leaves_the_others(package, launcher, tmp_path):
+    pytest.importorskip("hydra_plugins", reason="no launcher of Hydra's is installed")
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    code, said = sweep(tmp_path, *launcher, "stage2.label_dropout=0.1,2,0.2")
+    assert code == 1, said
+    folder = tmp_path / "sweep"
+    assert [record.status for record in read_records(folder)] == ["finished", "failed", "finished"], said
+    assert len([path for path in (folder / "shared").glob("tokenizer-*") if path.is_dir()]) == 1
+    inodes = {(folder / job / "tokenizer" / "model.safetensors").stat().st_ino for job in "02"}
+    assert len(inodes) == 1
+    assert "1 of 3 jobs did not finish" in said
+    assert (folder / "sweep.html").exists()
+
+
+def test_optuna_gets_the_objective(tmp_path):
+    pytest.importorskip("hydra_plugins", reason="no sweeper of Hydra's is installed")
+    if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+        pytest.skip("hydra_plugins.hydra_optuna_sweeper is not installed")
+    settings = ["hydra/sweeper=optuna", "hydra.sweeper.direction=minimize", "hydra.sweeper.n_trials=2"]
+    interval = "stage2.optimization.learning_rate=interval(0.0001,0.01)"
+    code, said = sweep(tmp_path, *settings, "hydra.sweeper.n_jobs=1", interval)
+    assert code == 0, said
+    rows = Sweep.read(tmp_path / "sweep").rows
+    assert [row.record.status for row in rows] == ["finished", "finished"]
+    assert f"Best value: {rows[0].figures['stage2.nats']}" in said

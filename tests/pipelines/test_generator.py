@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+
+from pipelines.artifacts.models import load_tokenizer
+from pipelines.generator import Generator
+from stage2_prior.sampling.batch_invariance import SMALLEST
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_run):
+    return Generator.load(tiny_run, device="cpu")
+
+
+def test_samples_have_the_contracts_shapes(generator):
+    samples = generator.sample(5, label=3, seed=0)
+    assert samples.images.shape == (5, 1, 28, 28)
+    assert samples.images.min() >= 0
+    assert samples.images.max() <= 1
+    assert samples.codes.shape == (5, generator.layout.length)
+    assert samples.codes.dtype == samples.labels.dtype == torch.int64
+    assert samples.labels.tolist() == [3] * 5
+
+
+@pytest.mark.parametrize("batch_size", [1, SMALLEST, SMALLEST + 1])
+def test_the_same_seed_gives_the_same_images_in_any_batches(generator, batch_size):
+    n = 2 * SMALLEST + 3
+    whole = generator.sample(n, seed=4, guidance=2.0, batch_size=1000)
+    batches = generator.sample(n, seed=4, guidance=2.0, batch_size=batch_size)
+    assert torch.equal(whole.codes, batches.codes)
+    assert torch.equal(whole.images, batches.images)
+    assert not torch.equal(generator.sample(n, seed=5, guidance=2.0).codes, whole.codes)
+
+
+@pytest.mark.parametrize(("first", "n"), [(0, 1), (3, 5), (SMALLEST - 1, 3), (SMALLEST, 2)])
+def test_images_from_a_later_one_on_are_those_of_all(generator, first, n):
+    whole = generator.sample(SMALLEST + 2, seed=4, top_p=0.9)
+    part = generator.sample(n, seed=4, top_p=0.9, first=first)
+    assert torch.equal(part.codes, whole.codes[first : first + n])
+    assert torch.equal(part.images, whole.images[first : first + n])
+    assert torch.equal(part.labels, whole.labels[first : first + n])
+
+
+def test_progress_counts_images(generator):
+    counts = []
+    generator.sample(SMALLEST + 4, batch_size=1000, progress=counts.append)
+    assert counts == [SMALLEST, 4]
+
+
+def test_images_are_the_decoded_codes(generator):
+    samples = generator.sample(3)
+    torch.testing.assert_close(generator.decode(samples.codes), samples.images)
+    codes = generator.encode(samples.images)
+    assert codes.shape == samples.codes.shape
+
+
+def test_log_prob_is_the_priors(generator):
+    samples = generator.sample(4)
+    nats = generator.log_prob(samples.codes, samples.labels)
+    logits = generator.prior(samples.codes, samples.labels).log_softmax(-1)
+    expected = logits.gather(-1, samples.codes[..., None]).sum((1, 2))
+    np.testing.assert_allclose(nats.numpy(), expected.detach().numpy(), rtol=1e-4)
+
+
+def test_classes_by_number_name_several_or_in_turn(generator):
+    assert generator.labels(4).tolist() == [0, 1, 2, 3]
+    assert generator.labels(2, "7").tolist() == [7, 7]
+    assert generator.labels(3, [1, "2"]).tolist() == [1, 2, 1]
+
+
+def test_lower_precision_is_that_of_the_prior_alone(generator):
+    lower = generator.sample(5, seed=1, precision="bfloat16")
+    generator.layout.check(lower.codes)
+    assert {
+        parameter.dtype for model in (generator.prior, generator.tokenizer) for parameter in model.parameters()
+    } == {torch.float32}
+    torch.testing.assert_close(lower.images, generator.decode(lower.codes))
+    last = generator.sample(2, seed=1, first=3, precision="bfloat16")
+    assert torch.equal(last.codes, lower.codes[3:])
+    assert torch.equal(last.images, lower.images[3:])
+
+
+def test_recipe_settings_are_the_default(generator, tiny_run):
+    _, saved = load_tokenizer(tiny_run / "tokenizer")
+    assert generator.settings_with() == generator.settings
+    assert generator.settings_with(temperature=0.5).temperature == 0.5
+    assert saved.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"label": 10}, "label=10: classes are 0 to 9"),
+        ({"label": []}, "label=\\[\\]: one class at least"),
+        ({"label": "cat"}, "label=cat: classes are 0 to 9 or by name 0, 1, 2"),
+        ({"temprature": 1}, "sampling.temprature: no such key; did you mean temperature?"),
+        ({"top_k": 2.5}, r"sampling.top_k: int or null expected, got 2.5"),
+        ({"top_p": 2}, "top_p is in"),
+        ({"batch_size": 0}, "batch_size is at least 1, got 0"),
+        ({"first": -1}, "first is at least 0, got -1"),
+        ({"seed": -1}, "seed is from 0"),
+    ],
+)
+def test_mistakes_are_named(generator, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        generator.sample(1, **wrong)
+
+
+def test_at_least_one_image(generator):
+    with pytest.raises(ValueError, match="n is at least 1, got 0"):
+        generator.sample(0)
+
+
+def test_foreign_codes_are_refused(generator):
+    with pytest.raises(ValueError, match="codes of grid"):
+        generator.decode(torch.full((1, generator.layout.length), 999))
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no finished tokenizer"):
+        Generator.load(tmp_path)

@@ -1,0 +1,36 @@
+import copy
+
+import numpy as np
+import torch
+
+from pipelines.distributed.hardware import Hardware
+from pipelines.training.data import StageData
+from pipelines.training.fit import StageTrainer, fit
+from tests.support.distributed import on_two_ranks
+from tests.support.resuming import Examples, prior_training, tokenizer_training
+
+
+def _train(rank, make, processes, folder):
+    module = {"tokenizer": tokenizer_training, "prior": prior_training}[make]()
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0  # ranks draw their own
+    if make == "prior":
+        module.label_dropout = 0.0
+        for block in module.model.stack:
+            block.attention.dropout = 0.0
+    settings = StageTrainer(max_steps=6, validate_every=3, checkpoint_every=3, average=0.9)
+    data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
+    figures = fit("test", module, data, folder / make, settings, Hardware("cpu", processes), [])
+    return {"figures": figures, "weights": copy.deepcopy(dict(module.model.state_dict()))}
+
+
+def test_two_processes_train_like_one(tmp_path):
+    for make in ("tokenizer", "prior"):
+        alone = _train(0, make, 1, tmp_path / "alone")
+        first, second = on_two_ranks(_train, make, 2, tmp_path / "shared")
+        for name, value in alone["weights"].items():
+            np.testing.assert_array_equal(first["weights"][name], second["weights"][name])
+            np.testing.assert_allclose(first["weights"][name], value.numpy(), rtol=1e-3, atol=1e-4, err_msg=name)
+        for name, value in alone["figures"].items():
+            np.testing.assert_allclose(first["figures"][name], value, rtol=1e-3, err_msg=name)

@@ -1,0 +1,111 @@
+import pytest
+import torch
+from pytorch_lightning import Callback
+
+from pipelines.distributed.hardware import Hardware
+from pipelines.training.data import StageData
+from pipelines.training.fit import StageTrainer, fit
+from tests.support.resuming import Examples, prior_training, tokenizer_training
+
+
+class Stop(Callback):
+    """A kill after some optimiser steps."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise SystemExit("killed")
+
+
+def train(module, folder, callbacks=(), best=None, **options):
+    settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "average": 0.9, **options}
+    data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
+    hardware = Hardware("cpu", 1)
+    figures = fit("test", module, data, folder, StageTrainer(**settings), hardware, [], callbacks, best=best)
+    return module.model.state_dict(), figures
+
+
+@pytest.mark.parametrize("make", [tokenizer_training, prior_training])
+@pytest.mark.parametrize("killed_at", [1, 4, 7])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_kill_changes_nothing(make, killed_at, accumulate, tmp_path):
+    best = ("validation/nats", "min") if make is prior_training else None
+    options = {"best": best, "accumulate_grad_batches": accumulate}
+    expected, expected_figures = train(make(), tmp_path / "whole", **options)
+    with pytest.raises(SystemExit, match="killed"):
+        train(make(), tmp_path / "killed", [Stop(killed_at)], **options)
+    found, figures = train(make(), tmp_path / "killed", **options)
+    assert figures == expected_figures
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_finished_training_is_not_trained_further(tmp_path):
+    expected, _ = train(prior_training(), tmp_path)
+    found, _ = train(prior_training(), tmp_path)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_checkpoints_hold_plain_data(tmp_path):
+    train(prior_training(), tmp_path, best=("validation/nats", "min"))
+    names = {path.name for path in tmp_path.iterdir()}
+    checkpoints = list(tmp_path.glob("*.ckpt"))
+    assert names == {path.name for path in checkpoints} | {f"{path.name}.sha256" for path in checkpoints}
+    for path in checkpoints:
+        assert torch.load(path, weights_only=True)["global_step"] > 0
+
+
+def test_the_best_validation_is_kept(tmp_path):
+    class Spoil(Callback):
+        """Weights that get bad after step 4."""
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.global_step > 4:
+                torch.nn.init.normal_(pl_module.model.head.weight, std=30.0)
+
+    _, figures = train(prior_training(), tmp_path, [Spoil()], best=("validation/nats", "min"), average=None)
+    assert figures["nats"] < 3
+
+
+def test_codebook_follows_the_data_and_figures_are_of_the_whole_split(tmp_path):
+    module = tokenizer_training()
+    _, figures = train(module, tmp_path, average=None)
+    assert int(module.model.quantizer.steps) == 9
+    assert set(figures) == {"mse", "psnr", "ssim", "usage", "perplexity"}
+    images = Examples().__getitems__(list(range(10)))["images"].permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        passed = module.model.eval()(images)
+    expected = (passed.images.clamp(-1, 1) - images).square().mean()
+    assert figures["mse"] == pytest.approx(expected.item(), rel=1e-5)
+    assert figures["psnr"] == pytest.approx(10 * torch.log10(4 / expected).item(), rel=1e-5)
+    assert figures["usage"] == pytest.approx(len(passed.codes.unique()) / 6)
+
+
+def test_weights_kept_are_the_average_of_the_steps_and_buffers_are_not_averaged(tmp_path):
+    class Record(Callback):
+        """The weights after every step."""
+
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.seen.append({name: value.clone() for name, value in pl_module.model.state_dict().items()})
+
+    record = Record()
+    kept, _ = train(tokenizer_training(), tmp_path, [record], average=0.5)
+    name = "decoder.layers.0.bias"
+    expected = record.seen[0][name]
+    for n, state in enumerate(record.seen[1:], start=1):
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * state[name]
+    torch.testing.assert_close(kept[name], expected)
+    assert torch.equal(kept["quantizer.codebook"], record.seen[-1]["quantizer.codebook"])
+    assert int(kept["quantizer.steps"]) == 9
+
+
+@pytest.mark.parametrize("wrong", [{"max_steps": 0}, {"validate_every": 0}, {"average": 1.0}])
+def test_nothing_finishes_without_training(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        StageTrainer(**{"max_steps": 1, "validate_every": 1, "checkpoint_every": 1, **wrong})

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import socket
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from stage1_vqvae.data.augmentation import Augmentation
+from stage1_vqvae.data.dataset import ImageData, ImageSplit
+from stage1_vqvae.data.sources import Folder, Hub, ImageSource, Mnist5k, Parquet
+
+NAMES = ["airplane", "automobile", "bird"]
+CONF = Path(importlib.import_module("conf").__file__ or "").parent
+
+
+def png(level: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7), (level, 0, 255 - level)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_parquet(path: Path, levels: list[int]) -> None:
+    """Writes a shard in the form that the hub's uoft-cs/cifar10 has."""
+    features = datasets.Features(img=datasets.Image(), label=datasets.ClassLabel(names=NAMES))
+    rows = {
+        "img": [{"bytes": png(level), "path": f"{level}.png"} for level in levels],
+        "label": [level % 3 for level in levels],
+    }
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    folder = tmp_path / "cifar"
+    folder.mkdir()
+    write_parquet(folder / "train-00000-of-00002.parquet", list(range(12)))
+    write_parquet(folder / "train-00001-of-00002.parquet", list(range(12, 20)))
+    write_parquet(folder / "test-00000-of-00001.parquet", [100, 101])
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Refuses connections and returns those that were tried, also the ones whose failure was swallowed."""
+    tried: list[Any] = []
+
+    def refuse(*arguments: Any, **_: Any) -> None:
+        tried.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return tried
+
+
+def common(tmp_path: Path, **settings: Any) -> dict[str, Any]:
+    return {"image_size": [7, 9], "channels": 3, "cache": str(tmp_path / "cache")} | settings
+
+
+def levels(split: ImageSplit) -> list[int]:
+    return split.__getitems__(list(range(len(split))))["images"][:, 0, 0, 0].tolist()
+
+
+def write_photos(folder: Path, count: int, class_names: tuple[str, ...] = ("",)) -> None:
+    for name in class_names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for level in range(count):
+            (folder / name / f"{level:03}.png").write_bytes(png(level))
+
+
+def test_parquet_shards_in_order(shards: Path, tmp_path: Path, no_network: list[Any]) -> None:
+    data = Parquet(files=str(shards), **common(tmp_path)).open()
+    assert levels(data.train) == list(range(20))
+    assert levels(data.validation) == [100, 101]
+    assert data.train.labels.tolist() == [level % 3 for level in range(20)]
+    assert data.class_names == tuple(NAMES)
+    assert (data.image_size, data.channels, data.workers) == ((7, 9), 3, 0)
+    assert no_network == []
+
+
+def test_hub_reads_local_files_the_same_way(shards: Path, tmp_path: Path, no_network: list[Any]) -> None:
+    data = Hub(name="uoft-cs/cifar10", files=str(shards), **common(tmp_path)).open()
+    parquet = Parquet(files=str(shards), **common(tmp_path)).open()
+    assert levels(data.train) == levels(parquet.train)
+    assert data.train.description["source"] == "uoft-cs/cifar10"
+    assert data.train.description["digest"] == parquet.train.description["digest"]
+    assert no_network == []
+
+
+def test_hub_by_name(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load_dataset(*arguments: Any) -> datasets.DatasetDict:
+        asked.append(arguments)
+        files = {"train": "train-*", "test": "test-*"}
+        parts = {split: sorted(map(str, shards.glob(pattern))) for split, pattern in files.items()}
+        cache = str(tmp_path / "hub")
+        return datasets.DatasetDict(
+            {split: datasets.Dataset.from_parquet(names, cache_dir=cache) for split, names in parts.items()}
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    source = Hub(name="uoft-cs/cifar10", **common(tmp_path))
+    assert levels(source.open().validation) == [100, 101]
+    assert source.open().train.description == source.open().train.description
+    assert asked[0] == ("uoft-cs/cifar10", None)
+
+
+def test_hub_without_a_network_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[Any]
+) -> None:
+    def load_dataset(*_: Any) -> None:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(ValueError, match=r"data\.name=a/b cannot be had .*no route.*set data\.files") as caught:
+        Hub(name="a/b", **common(tmp_path)).open()
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_parquet(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_text("nothing of the kind")
+    with pytest.raises(ValueError, match="cannot be read as parquet") as caught:
+        Parquet(files=str(tmp_path), **common(tmp_path)).open()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_class_folders(tmp_path: Path, no_network: list[Any]) -> None:
+    write_photos(tmp_path / "photos", 10, ("dog", "cat"))
+    data = Folder(files=str(tmp_path / "photos"), validation=0.2, **common(tmp_path)).open()
+    assert data.class_names == ("cat", "dog")
+    assert torch.bincount(data.train.labels).tolist() == [8, 8]
+    assert torch.bincount(data.validation.labels).tolist() == [2, 2]
+    assert sorted(levels(data.train) + levels(data.validation)) == sorted([*range(10), *range(10)])
+    assert no_network == []
+
+
+def test_a_flat_folder(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 10)
+    data = Folder(files=str(tmp_path / "photos"), **common(tmp_path)).open()
+    assert data.class_names == ()
+    assert (len(data.train), len(data.validation)) == (9, 1)
+    assert data.train.labels.tolist() == [-1] * 9
+
+
+def test_changed_files_are_decoded_again(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 3)
+    source = Folder(files=str(tmp_path / "photos"), **common(tmp_path))
+    before = source.open()
+    (tmp_path / "photos" / "001.png").write_bytes(png(200))
+    after = source.open()
+    assert 200 in levels(after.train) + levels(after.validation)
+    assert before.train.description != after.train.description
+
+
+def test_one_image_is_too_few(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 1)
+    with pytest.raises(ValueError, match="folder photos holds one image, expected at least two"):
+        Folder(files=str(tmp_path / "photos"), **common(tmp_path)).open()
+
+
+def test_a_corrupt_file_is_named_or_left_out(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 3)
+    (tmp_path / "photos" / "001.png").write_bytes(png(1)[:50])
+    with pytest.raises(ValueError, match=r"1 of 3 images of folder photos .* allows 0 .*photos/001\.png, .*quarantine"):
+        Folder(files=str(tmp_path / "photos"), **common(tmp_path)).open()
+    data = Folder(files=str(tmp_path / "photos"), max_bad=0.5, **common(tmp_path)).open()
+    assert sorted(levels(data.train) + levels(data.validation)) == [0, 2]
+    assert [Path(bad.where).name for bad in data.quarantine] == ["001.png"]
+
+
+def same(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return batch
+
+
+@pytest.mark.parametrize("cache_gib", [0.0, 1.0])
+def test_workers_give_the_same_batches(shards: Path, tmp_path: Path, cache_gib: float) -> None:
+    source = Parquet(files=str(shards), cache_gib=cache_gib, workers=3, **common(tmp_path))
+    data = source.open()
+    assert data.workers == (0 if cache_gib else 3)
+    loader = DataLoader(data.train, batch_size=8, num_workers=1, collate_fn=same, multiprocessing_context="spawn")
+    batches = list(loader)
+    images = torch.cat([batch["images"] for batch in batches])  # type: ignore[call-overload]
+    assert images[:, 0, 0, 0].tolist() == list(range(20))
+
+
+def test_mnist5k(tmp_path: Path) -> None:
+    data = Mnist5k(cache=str(tmp_path)).open()
+    assert (len(data.train), len(data.validation)) == (4500, 500)
+    assert torch.bincount(data.validation.labels).tolist() == [50] * 10
+    assert data.class_names == tuple("0123456789")
+    pixels = torch.cat([part.__getitems__(list(range(len(part))))["images"] for part in parts(data)])
+    assert pixels.shape == (5000, 28, 28, 1)
+    assert len({image.numpy().tobytes() for image in pixels}) == 5000
+    # MNIST's own figures: mean 0.1307 and standard deviation 0.3081 of levels in [0, 1].
+    np.testing.assert_allclose((pixels / 255).mean(), 0.1307, atol=0.003)
+    np.testing.assert_allclose((pixels / 255).std(), 0.3081, atol=0.003)
+
+
+def parts(data: ImageData) -> tuple[ImageSplit, ImageSplit]:
+    return data.train, data.validation
+
+
+def test_the_cache_serves_without_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photos(tmp_path / "photos", 4)
+    source = Folder(files=str(tmp_path / "photos"), **common(tmp_path))
+    first = source.open()
+    monkeypatch.setattr(Image, "open", None)
+    second = pickle.loads(pickle.dumps(source.open().train))
+    assert levels(second) == levels(first.train)
+    assert second.description == first.train.description
+
+
+@pytest.mark.parametrize("option", ["mnist5k", "folder", "parquet", "hub"])
+def test_every_option_has_a_config_with_all_its_keys(option: str) -> None:
+    text = (CONF / "data" / f"{option}.yaml").read_text()
+    config = yaml.safe_load(text)
+    source = instantiate(config | {key: "given" for key, value in config.items() if value == "???"})
+    assert isinstance(source, ImageSource)
+    assert isinstance(source.augmentation, Augmentation)
+    assert set(config) - {"_target_"} == set(source.__dataclass_fields__)
+    lines = text.splitlines()
+    assert lines[0].startswith("# ")
+    assert all("#" in line for line in lines if "_target_" not in line)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"image_size": 28},
+        {"image_size": [28]},
+        {"channels": 5},
+        {"validation": 0.0},
+        {"validation": 1.0},
+        {"cache_gib": -1},
+        {"workers": -1},
+        {"max_bad": 1.5},
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"data\.{next(iter(setting))}"):
+        Mnist5k(**setting)

@@ -1,0 +1,51 @@
+"""What holds across ranks: state is equal at every step, and equal to one process's on the joined batch."""
+
+import copy
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from stage1_vqvae.quantizers.vector import EMAVectorQuantizer, VectorQuantizer
+from tests.support.distributed import on_two_ranks
+
+
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(6, 2, 5, generator=generator) for _ in range(8)]
+
+
+def build(family):
+    torch.manual_seed(0)
+    # Many codes for few vectors: some die and are revived.
+    return family(dim=2, codebook_size=24, decay=0.5, revive_after=3.0)
+
+
+def train(quantizer, parts):
+    states = []
+    for part in parts:
+        quantizer(part)
+        quantizer.step()
+        states.append({name: value.clone() for name, value in quantizer.state_dict().items()})
+    return states
+
+
+def _train_part(rank, quantizer, share):
+    quantizer = copy.deepcopy(quantizer)  # both processes were given the same memory
+    parts = [batch[:share] if rank == 0 else batch[share:] for batch in batches()]
+    return {str(step): state for step, state in enumerate(train(quantizer, parts))}
+
+
+@pytest.mark.parametrize("family", [EMAVectorQuantizer, VectorQuantizer])
+@pytest.mark.parametrize("share", [3, 6])  # the second leaves rank 1 with nothing to contribute
+def test_two_ranks_equal_one_process_at_every_step(family, share):
+    alone = train(build(family), batches())
+    assert any(not torch.equal(one["codebook"], two["codebook"]) for one, two in pairwise(alone))
+    assert any((two["idle"] < one["idle"]).any() and two["usage"].eq(0).any() for one, two in pairwise(alone))
+    # Built here, before there is a process group.
+    first, second = on_two_ranks(_train_part, build(family), share)
+    for step, expected in enumerate(alone):
+        for name, value in expected.items():
+            np.testing.assert_array_equal(first[str(step)][name], second[str(step)][name])
+            np.testing.assert_allclose(first[str(step)][name], value.numpy(), rtol=1e-5, atol=1e-5)
