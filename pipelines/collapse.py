@@ -51,9 +51,9 @@ def collapse(settings: Settings) -> None:
     output = Path(settings["output"])
     model = build(settings["autoencoder"], "autoencoder", settings["trust"])
     optimization = build(settings["optimization"], "optimization", settings["trust"])
-    trainer = build({"_target_": "pipelines.training.fit.StageTrainer", **settings["training"]}, "training")
-    hardware = build(settings["trainer"], "trainer")
-    depends = {name: settings[name] for name in ("autoencoder", "optimization", "training", "batch_size", "seed")}
+    trainer = build({"_target_": "pipelines.training.fit.StageTrainer", **settings["trainer"]}, "trainer")
+    hardware = build(settings["hardware"], "hardware")
+    depends = {name: settings[name] for name in ("autoencoder", "optimization", "trainer", "batch_size", "seed")}
     claim(output / "settings.yaml", {**depends, "data": image_settings(settings)}, "collapse experiment")
     images = open_images(settings)
     if not finished(output):

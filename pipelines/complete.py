@@ -65,7 +65,7 @@ def complete_command(settings: Settings) -> None:
     model = Path(settings["model"])
     asked = asked_for(settings)
     output = Path(settings["output"] or model / "completions" / default_name(settings, asked))
-    hardware = build(settings["trainer"], "trainer")
+    hardware = build(settings["hardware"], "hardware")
     generator = Generator.load(model, hardware.device, settings["trust"])
     write_completions(generator, output, settings, asked)
     console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")
@@ -112,13 +112,13 @@ def read_originals(generator: Generator, settings: Settings) -> Originals:
     tokenizer, layout = generator.tokenizer, generator.layout
     height, width = tokenizer.image_size
     pixels = pixel_mask(settings["keep"], settings["box"], (height, width))
-    keep = code_mask(pixels, layout, tokenizer.margin)
+    keep = code_mask(pixels, layout, tokenizer.padding)
     if not keep.any():
         size = tokenizer.cells[-1]
         raise ValueError(f"keep={settings['keep']} keeps no whole code, which is {size}×{size} pixels: keep more")
     preprocessing = Preprocessing(height, width, tokenizer.channels)
     images = np.stack([read_image(path, preprocessing) for path in image_paths(Path(settings["images"]))])
-    return Originals(images, keep, kept_pixels(keep, layout, (height, width), tokenizer.margin))
+    return Originals(images, keep, kept_pixels(keep, layout, (height, width), tokenizer.padding))
 
 
 def image_paths(images: Path) -> list[Path]:

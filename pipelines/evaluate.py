@@ -31,7 +31,7 @@ def evaluate(settings: Settings) -> None:
     """Measure ``settings["model"]``; what is measured is not measured again, other settings lie elsewhere."""
     run = RunFolder(Path(settings["model"]))
     network = build(settings["network"], "network", settings["trust"])
-    device = build(settings["trainer"], "trainer").device
+    device = build(settings["hardware"], "hardware").device
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
     generator = Generator.load(run.path, device, settings["trust"]) if finished(run.prior) else None
     images = open_images({**settings, "data": data_settings(run, settings)})

@@ -30,7 +30,7 @@ SPLITS = ("train", "validation")
 def extract_codes(settings: Settings) -> None:
     """Write the code stores of ``settings["output"]``, unless they are there; go on where it was after a kill."""
     run = RunFolder(Path(settings["output"]))
-    hardware = build(settings["trainer"], "trainer")
+    hardware = build(settings["hardware"], "hardware")
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
     copies = check_copies(settings)
     sources = {

@@ -63,37 +63,37 @@ def _from_file(path: Path, image_size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(levels >= 128)
 
 
-def code_mask(pixels: Tensor, layout: CodeLayout, margin: int = 0) -> Tensor:
+def code_mask(pixels: Tensor, layout: CodeLayout, padding: int = 0) -> Tensor:
     """Codes whose pixels are all kept, bool ``[T]``.
 
     Args:
         pixels: bool ``[H, W]``.
         layout: Grids of two axes, each a division of the image into equal cells.
-        margin: Pixels by which the tokenizer extends every border; they are kept where the pixel they repeat is.
+        padding: Pixels by which the tokenizer extends every border; they are kept where the pixel they repeat is.
     """
     height, width = pixels.shape
-    rows = torch.arange(-margin, height + margin).clamp(0, height - 1)
-    columns = torch.arange(-margin, width + margin).clamp(0, width - 1)
+    rows = torch.arange(-padding, height + padding).clamp(0, height - 1)
+    columns = torch.arange(-padding, width + padding).clamp(0, width - 1)
     padded = pixels[rows][:, columns]
     cells = [rearrange(padded, "(h y) (w x) -> h w (y x)", h=h, w=w).all(-1)[None] for h, w in layout.grids]
     return layout.join(cells)[0]
 
 
-def kept_pixels(kept: Tensor, layout: CodeLayout, image_size: tuple[int, int], margin: int = 0) -> Tensor:
+def kept_pixels(kept: Tensor, layout: CodeLayout, image_size: tuple[int, int], padding: int = 0) -> Tensor:
     """Pixels bool ``[H, W]`` of which every grid's code is kept: what :func:`code_mask` leaves of a mask.
 
     Args:
         kept: bool ``[T]``.
         layout: As for :func:`code_mask`.
         image_size: ``(H, W)``.
-        margin: As for :func:`code_mask`.
+        padding: As for :func:`code_mask`.
     """
     height, width = image_size
     pixels = torch.ones(image_size, dtype=torch.bool)
     for cells in layout.split(kept[None]):
-        tall, wide = (height + 2 * margin) // cells.shape[1], (width + 2 * margin) // cells.shape[2]
+        tall, wide = (height + 2 * padding) // cells.shape[1], (width + 2 * padding) // cells.shape[2]
         padded = cells[0].repeat_interleave(tall, 0).repeat_interleave(wide, 1)
-        pixels &= padded[margin : margin + height, margin : margin + width]
+        pixels &= padded[padding : padding + height, padding : padding + width]
     return pixels
 
 

@@ -25,7 +25,7 @@ from stage1_vqvae.metrics import CodeUse, reconstruction_quality
 def reconstruct(settings: Settings) -> None:
     """Measure ``settings["model"]`` on the data's validation split and draw its first images."""
     tokenizer, _ = load_tokenizer(RunFolder(Path(settings["model"])).tokenizer, settings["trust"])
-    device = build(settings["trainer"], "trainer").device
+    device = build(settings["hardware"], "hardware").device
     data: Any = open_images(settings).validation
     tokenizer.to(device)
     quality, use = reconstruction_quality().to(device), CodeUse(tokenizer.layout).to(device)

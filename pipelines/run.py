@@ -40,7 +40,7 @@ def run(settings: Settings) -> None:
             f"\nstill to train before samples can be drawn: {', '.join(f'stage2.level={grid}' for grid in left)}"
         )
         return
-    generator = Generator.load(folder.path, build(settings["trainer"], "trainer").device, settings["trust"])
+    generator = Generator.load(folder.path, build(settings["hardware"], "hardware").device, settings["trust"])
     sample(generator, folder, settings)
     if collectives.rank() == 0:
         write_record(folder.path, settings)
@@ -73,7 +73,7 @@ def check(settings: Settings) -> None:
         trainer = build(
             {"_target_": "pipelines.training.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer"
         )
-    if build(settings["trainer"], "trainer").sharded:
+    if build(settings["hardware"], "hardware").sharded:
         refuse_unsharded(trainer)
     build(settings["data"], "data", trust)
     build(settings["stage1"]["objective"], "stage1.objective", trust)

@@ -39,7 +39,7 @@ def sample_command(settings: Settings) -> None:
     model = Path(settings["model"])
     asked = asked_for(settings)
     output = Path(settings["output"] or model / "samples" / default_name(settings, asked))
-    hardware = build(settings["trainer"], "trainer")
+    hardware = build(settings["hardware"], "hardware")
     generator = Generator.load(model, hardware.device, settings["trust"])
     write_samples(generator, output, settings, asked)
     console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")

@@ -35,7 +35,7 @@ def train_stage1(settings: Settings) -> None:
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization", trust)
     trainer = build({"_target_": "pipelines.training.fit.StageTrainer", **stage["trainer"]}, "stage1.trainer")
-    hardware = build(settings["trainer"], "trainer")
+    hardware = build(settings["hardware"], "hardware")
     own = callbacks(settings, "stage1")
     tracker = build(settings["logger"], "logger", trust)
     claim(run.tokenizer / "settings.yaml", training_settings(settings), "tokenizer")

@@ -98,7 +98,7 @@ def check_training(settings: Settings) -> None:
     """
     build(settings["stage2"]["optimization"], "stage2.optimization", settings["trust"])
     trainer = stage_trainer(settings)
-    if build(settings["trainer"], "trainer").sharded:
+    if build(settings["hardware"], "hardware").sharded:
         refuse_unsharded(trainer)
     callbacks(settings, "stage2")
     build(settings["logger"], "logger", settings["trust"])
@@ -130,7 +130,7 @@ def train_part(
     }
     prior = build(stage["model"], "stage2.model", trust, layout=train.layout, num_classes=config["num_classes"])
     model = prior if part.level is None else prior.level(part.level)
-    hardware = build(settings["trainer"], "trainer")
+    hardware = build(settings["hardware"], "hardware")
     training = ShardedPriorTraining if hardware.sharded else PriorTraining
     optimization = build(stage["optimization"], "stage2.optimization", trust)
     module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)

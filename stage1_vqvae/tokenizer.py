@@ -43,8 +43,8 @@ class Tokenizer(nn.Module, ABC):
         channels: C, channels of an image, 1 to 4.
         quantizers: Of the levels, coarse to fine.
         cells: Pixels along each side that a vector of each level stands for; the first is a multiple of the others.
-        margin: Pixels by which every border is extended before encoding (repeating it outwards) and that are cropped
-            after decoding, so that sizes which no grid divides have one: 28×28 digits with a margin of 2 one of 4×4.
+        padding: Pixels by which every border is extended before encoding (repeating it outwards) and that are cropped
+            after decoding, so that sizes which no grid divides have one: 28×28 digits with a padding of 2 one of 4×4.
         likelihood: What the decoder's outputs mean; None: they are the images.
 
     Raises:
@@ -57,7 +57,7 @@ class Tokenizer(nn.Module, ABC):
         channels: int,
         quantizers: Iterable[Quantizer],
         cells: Sequence[int],
-        margin: int = 0,
+        padding: int = 0,
         likelihood: Likelihood | None = None,
     ) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Tokenizer(nn.Module, ABC):
         self.image_size: tuple[int, int] = (image_size[0], image_size[1])
         self.channels = channels
         self.cells = tuple(cells)
-        self.margin = margin
+        self.padding = padding
         self.likelihood = likelihood
         self.sizes = tuple(quantizer.codebook_sizes for quantizer in quantizers)
         self.layout = self.layout_of(image_size)
@@ -78,11 +78,11 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def quantize(self, images: Tensor) -> list[Quantized]:
-        """Vectors and codes of each level, coarse to fine, of ``images [B, C, H, W]``, their margin included."""
+        """Vectors and codes of each level, coarse to fine, of ``images [B, C, H, W]``, their padding included."""
 
     @abstractmethod
     def draw(self, vectors: Sequence[Tensor]) -> Tensor:
-        """The decoder's outputs ``[B, outputs, H, W]``, margin included, of each level's ``[B, D, h, w]``."""
+        """The decoder's outputs ``[B, outputs, H, W]``, padding included, of each level's ``[B, D, h, w]``."""
 
     def forward(self, images: Tensor) -> Reconstruction:
         """Encode, quantize and decode ``images [B, C, H, W]`` in [-1, 1].
@@ -129,13 +129,13 @@ class Tokenizer(nn.Module, ABC):
         Raises:
             ValueError: If the coarsest level's cells do not divide it.
         """
-        height, width = (size + 2 * self.margin for size in image_size)
+        height, width = (size + 2 * self.padding for size in image_size)
         coarsest = self.cells[0]
         if height % coarsest or width % coarsest:
             near = [max(coarsest, round(size / coarsest) * coarsest) for size in (height, width)]
-            including = " (margin included)" if self.margin else ""
+            including = " (padding included)" if self.padding else ""
             raise ValueError(
-                f"image_size {height}×{width}{including} is not divisible by factor {coarsest}: "
+                f"image_size {height}×{width}{including} is not divisible by downsample_factor {coarsest}: "
                 f"{near[0]}×{near[1]} would work"
             )
         grids = [((height // cell, width // cell),) * len(n) for cell, n in zip(self.cells, self.sizes, strict=True)]
@@ -155,13 +155,13 @@ class Tokenizer(nn.Module, ABC):
         expected = (self.channels, *self.image_size)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(f"images [B, {', '.join(map(str, expected))}] expected, got {list(images.shape)}")
-        return F.pad(images, (self.margin,) * 4, mode="replicate") if self.margin else images
+        return F.pad(images, (self.padding,) * 4, mode="replicate") if self.padding else images
 
     def _drawn(self, vectors: Sequence[Tensor]) -> Tensor:
         # Quantizers and lookups differ in memory format, by which convolutions choose their kernels and the last bits.
         outputs = self.draw([each.contiguous() for each in vectors])
         height, width = outputs.shape[-2:]
-        return outputs[..., self.margin : height - self.margin, self.margin : width - self.margin].contiguous()
+        return outputs[..., self.padding : height - self.padding, self.padding : width - self.padding].contiguous()
 
     def _decoded(self, codes: Tensor, image_size: tuple[int, int]) -> Tensor:
         levels = zip(self.levels, self._split(codes, self.layout_of(image_size)), strict=True)

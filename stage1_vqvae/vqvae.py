@@ -19,11 +19,11 @@ class VQVAE(Tokenizer):
         image_size: ``(H, W)`` in pixels.
         channels: C, channels of an image, 1 to 4.
         quantizer: Any :class:`~stage1_vqvae.quantizers.base.Quantizer`.
-        hidden: Width of encoder and decoder.
-        residual_hidden: Width inside their residual blocks.
+        width: Width of encoder and decoder.
+        residual_width: Width inside their residual blocks.
         residual_layers: Number of their residual blocks; two numbers for the encoder's and the decoder's.
-        factor: Downsampling factor, a power of two; a code stands for ``factor × factor`` pixels.
-        margin, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+        downsample_factor: A power of two, f; a code stands for f × f pixels.
+        padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
         norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
 
     Raises:
@@ -35,21 +35,21 @@ class VQVAE(Tokenizer):
         image_size: tuple[int, int],
         channels: int,
         quantizer: Quantizer,
-        hidden: int = 128,
-        residual_hidden: int = 32,
+        width: int = 128,
+        residual_width: int = 32,
         residual_layers: int | tuple[int, int] = 2,
-        factor: int = 4,
-        margin: int = 0,
+        downsample_factor: int = 4,
+        padding: int = 0,
         likelihood: Likelihood | None = None,
         norm: Norm = "none",
     ) -> None:
-        super().__init__(image_size, channels, [quantizer], [2 ** halvings(factor)], margin, likelihood)
+        super().__init__(image_size, channels, [quantizer], [2 ** halvings(downsample_factor)], padding, likelihood)
         layers = (residual_layers, residual_layers) if isinstance(residual_layers, int) else residual_layers
-        widths = (quantizer.dim, hidden, residual_hidden)
+        widths = (quantizer.dim, width, residual_width)
         outputs = likelihood.outputs(channels) if likelihood else channels
-        self.encoder = Encoder(channels, *widths, layers[0], factor, norm)
+        self.encoder = Encoder(channels, *widths, layers[0], downsample_factor, norm)
         self.quantizer = quantizer
-        self.decoder = Decoder(outputs, *widths, layers[1], factor, norm)
+        self.decoder = Decoder(outputs, *widths, layers[1], downsample_factor, norm)
 
     @property
     def levels(self) -> list[Quantizer]:
@@ -57,10 +57,10 @@ class VQVAE(Tokenizer):
         return [self.quantizer]
 
     def quantize(self, images: Tensor) -> list[Quantized]:
-        """Vectors and codes of ``images [B, C, H, W]``, their margin included."""
+        """Vectors and codes of ``images [B, C, H, W]``, their padding included."""
         return [self.quantizer(self.encoder(images.to(next(self.encoder.parameters()).dtype)))]
 
     def draw(self, vectors: Sequence[Tensor]) -> Tensor:
-        """The decoder's outputs ``[B, outputs, H, W]``, margin included, of one level's ``[B, D, h, w]``."""
+        """The decoder's outputs ``[B, outputs, H, W]``, padding included, of one level's ``[B, D, h, w]``."""
         (only,) = vectors
         return self.decoder(only.to(next(self.decoder.parameters()).dtype))

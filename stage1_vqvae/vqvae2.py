@@ -25,12 +25,12 @@ class VQVAE2(Tokenizer):
         image_size: ``(H, W)`` in pixels.
         channels: C, channels of an image, 1 to 4.
         quantizers: One a level, coarse to fine, each of any family and size.
-        hidden: Width of encoders and decoders.
-        residual_hidden: Width inside their residual blocks.
+        width: Width of encoders and decoders.
+        residual_width: Width inside their residual blocks.
         residual_layers: Number of residual blocks of each.
-        factors: Downsampling factor of each level, coarse to fine, from the next finer level, the last from the image;
-            powers of two. ``(2, 4)`` on 256×256 pixels gives grids of 32×32 and 64×64.
-        margin, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+        downsample_factors: Of each level, coarse to fine, from the next finer level, the last from the image; powers of
+            two. ``(2, 4)`` on 256×256 pixels gives grids of 32×32 and 64×64.
+        padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
         norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
 
     Raises:
@@ -43,39 +43,38 @@ class VQVAE2(Tokenizer):
         image_size: tuple[int, int],
         channels: int,
         quantizers: Sequence[Quantizer],
-        hidden: int = 128,
-        residual_hidden: int = 64,
+        width: int = 128,
+        residual_width: int = 64,
         residual_layers: int = 2,
-        factors: Sequence[int] = (2, 4),
-        margin: int = 0,
+        downsample_factors: Sequence[int] = (2, 4),
+        padding: int = 0,
         likelihood: Likelihood | None = None,
         norm: Norm = "none",
     ) -> None:
-        if not quantizers or len(quantizers) != len(factors):
+        if not quantizers or len(quantizers) != len(downsample_factors):
             raise ValueError(
-                f"one factor for each level's quantizer expected, got {len(quantizers)} and factors {list(factors)}"
+                f"one downsample_factor for each level's quantizer expected, got {len(quantizers)} quantizers and "
+                f"downsample_factors {list(downsample_factors)}"
             )
-        cells = [2 ** sum(map(halvings, factors[level:])) for level in range(len(factors))]
-        super().__init__(image_size, channels, quantizers, cells, margin, likelihood)
-        shape = (hidden, residual_hidden, residual_layers)
-        inputs = [*[hidden] * (len(factors) - 1), channels]
+        cells = [2 ** sum(map(halvings, downsample_factors[level:])) for level in range(len(downsample_factors))]
+        super().__init__(image_size, channels, quantizers, cells, padding, likelihood)
+        shape = (width, residual_width, residual_layers)
+        inputs = [*[width] * (len(downsample_factors) - 1), channels]
         dims = [quantizer.dim for quantizer in quantizers]
-        above = [0, *[hidden] * (len(dims) - 1)]  # channels of what the levels above decode to
+        above = [0, *[width] * (len(dims) - 1)]  # channels of what the levels above decode to
         self.encoders = nn.ModuleList(
-            Encoder(each, hidden, *shape, factor, norm) for each, factor in zip(inputs, factors, strict=True)
+            Encoder(each, width, *shape, factor, norm) for each, factor in zip(inputs, downsample_factors, strict=True)
         )
-        self.projections = nn.ModuleList(
-            nn.Conv2d(hidden + more, dim, 1) for dim, more in zip(dims, above, strict=True)
-        )
+        self.projections = nn.ModuleList(nn.Conv2d(width + more, dim, 1) for dim, more in zip(dims, above, strict=True))
         self.quantizers = nn.ModuleList(quantizers)
         self.contexts = nn.ModuleList(
-            Decoder(hidden, dim + more, *shape, factor, norm)
-            for dim, more, factor in zip(dims[:-1], above[:-1], factors[:-1], strict=True)
+            Decoder(width, dim + more, *shape, factor, norm)
+            for dim, more, factor in zip(dims[:-1], above[:-1], downsample_factors[:-1], strict=True)
         )
         scales = [cell // cells[-1] for cell in cells]
         self.upsamplings = nn.ModuleList(map(upsampling, dims, scales))
         outputs = likelihood.outputs(channels) if likelihood else channels
-        self.decoder = Decoder(outputs, sum(dims), *shape, factors[-1], norm)
+        self.decoder = Decoder(outputs, sum(dims), *shape, downsample_factors[-1], norm)
 
     @property
     def levels(self) -> list[Quantizer]:
@@ -83,11 +82,11 @@ class VQVAE2(Tokenizer):
         return [quantizer for quantizer in self.quantizers if isinstance(quantizer, Quantizer)]
 
     def quantize(self, images: Tensor) -> list[Quantized]:
-        """Vectors and codes of each level, coarse to fine, of ``images [B, C, H, W]``, their margin included."""
+        """Vectors and codes of each level, coarse to fine, of ``images [B, C, H, W]``, their padding included."""
         features = [images.to(self._dtype)]
         for encoder in reversed(self.encoders):
             features.append(encoder(features[-1]))
-        decoded: list[Tensor] = []  # what the levels above say at this level's resolution, [B, hidden, h, w]
+        decoded: list[Tensor] = []  # what the levels above say at this level's resolution, [B, width, h, w]
         found = []
         for level, quantizer in enumerate(self.levels):
             z = self.projections[level](torch.cat([features.pop(), *decoded], dim=1))
@@ -98,7 +97,7 @@ class VQVAE2(Tokenizer):
         return found
 
     def draw(self, vectors: Sequence[Tensor]) -> Tensor:
-        """The decoder's outputs ``[B, outputs, H, W]``, margin included, of each level's ``[B, D, h, w]``."""
+        """The decoder's outputs ``[B, outputs, H, W]``, padding included, of each level's ``[B, D, h, w]``."""
         pairs = zip(self.upsamplings, vectors, strict=True)
         return self.decoder(torch.cat([upsample(each.to(self._dtype)) for upsample, each in pairs], dim=1))
 

@@ -23,7 +23,7 @@ def write_record(folder: Path, settings: Mapping[str, Any]) -> None:
     overrides = settings.get("overrides")
     if overrides is not None:
         versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-        record = {"overrides": list(overrides), "trainer": settings["trainer"], "versions": versions}
+        record = {"overrides": list(overrides), "hardware": settings["hardware"], "versions": versions}
         write_json(folder / RECORD, redact(record))
 
 

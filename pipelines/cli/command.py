@@ -129,7 +129,7 @@ def run_job(task: str, settings: Settings) -> Any:
     """
     trust_here(settings["trust"])
     objectives(settings.get("objective"))
-    hardware: Hardware = build(settings["trainer"], "trainer")
+    hardware: Hardware = build(settings["hardware"], "hardware")
     refuse_other_processes(hardware)
     with gpu_slot(hardware):
         launch.run_on_all(run_quietly, task, settings, processes=hardware.processes)
@@ -141,13 +141,13 @@ def refuse_other_processes(hardware: Hardware) -> None:
     asked, found = hardware.processes * hardware.num_nodes, launch.started_processes()
     if launch.started_elsewhere() and asked != found:
         raise ValueError(
-            f"trainer: torchrun or SLURM started {found} processes, trainer.devices × trainer.num_nodes is {asked}: "
+            f"trainer: torchrun or SLURM started {found} processes, hardware.devices × hardware.num_nodes is {asked}: "
             "make them the same"
         )
     if not launch.started_elsewhere() and hardware.num_nodes > 1:
         raise ValueError(
-            f"trainer.num_nodes={hardware.num_nodes}: torchrun or srun starts the processes of several machines; "
-            "on this one alone trainer.num_nodes=1"
+            f"hardware.num_nodes={hardware.num_nodes}: torchrun or srun starts the processes of several machines; "
+            "on this one alone hardware.num_nodes=1"
         )
 
 

@@ -66,7 +66,7 @@ def refuse_unsharded(trainer: StageTrainer) -> None:
     """Raise ValueError for what cannot work on a prior that is spread over processes."""
     if trainer.average is not None:
         raise ValueError(
-            "stage2.trainer.average: trainer=fsdp keeps no average of weights: give stage2.trainer.average=null"
+            "stage2.trainer.average: hardware=fsdp keeps no average of weights: give stage2.trainer.average=null"
         )
 
 

@@ -20,7 +20,7 @@ class Hardware:
         devices: Processes on each machine; ``auto`` for one on a CPU, all GPUs otherwise.
         num_nodes: Machines; for more than one, torchrun or SLURM starts the processes.
         precision: As Lightning names them (``32-true``, ``bf16-mixed``, …).
-        sharing: What several processes share of a prior in training: ``ddp`` copies it to each, ``fsdp`` gives each a
+        strategy: What several processes share of a prior in training: ``ddp`` copies it to each, ``fsdp`` gives each a
             part (:class:`~pipelines.distributed.fsdp.ShardedPriorTraining`). Everything else is copied either way.
     """
 
@@ -28,15 +28,15 @@ class Hardware:
     devices: int | Literal["auto"] = "auto"
     num_nodes: int = 1
     precision: Precision = "32-true"
-    sharing: Literal["ddp", "fsdp"] = "ddp"
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
-        if self.sharing == "fsdp" and self.accelerator != "cpu" and not torch.cuda.is_available():
-            raise ValueError("trainer=fsdp needs GPUs: use trainer=ddp")
-        if self.sharing == "fsdp" and self.precision == "16-mixed":
-            raise ValueError("precision: trainer=fsdp takes 32-true, bf16-mixed, bf16-true or 16-true, got 16-mixed")
+        if self.strategy == "fsdp" and self.accelerator != "cpu" and not torch.cuda.is_available():
+            raise ValueError("hardware=fsdp needs GPUs: use hardware=ddp")
+        if self.strategy == "fsdp" and self.precision == "16-mixed":
+            raise ValueError("precision: hardware=fsdp takes 32-true, bf16-mixed, bf16-true or 16-true, got 16-mixed")
         if self.accelerator == "gpu" and not torch.cuda.is_available():
-            raise ValueError("accelerator: no GPU is to be found here: use trainer=cpu")
+            raise ValueError("accelerator: no GPU is to be found here: use hardware=cpu")
         if (self.devices != "auto" and self.devices < 1) or self.num_nodes < 1:
             raise ValueError(f"devices and num_nodes are at least 1, got {self.devices} and {self.num_nodes}")
 
@@ -63,9 +63,9 @@ class Hardware:
     @property
     def sharded(self) -> bool:
         """Whether each process holds a part of a prior in training."""
-        return self.sharing == "fsdp" and self.processes * self.num_nodes > 1
+        return self.strategy == "fsdp" and self.processes * self.num_nodes > 1
 
-    def strategy(self, sharded: bool) -> str | Strategy:
+    def lightning_strategy(self, sharded: bool) -> str | Strategy:
         """How Lightning spreads a training over the processes; ``sharded`` if its module spreads its parameters."""
         ranks = self.processes * self.num_nodes
         if ranks == 1:

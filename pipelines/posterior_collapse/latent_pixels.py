@@ -21,17 +21,24 @@ class LatentPixelModel(nn.Module):
 
     Args:
         bottleneck: Between encoder and decoder.
-        hidden: Width of the encoder.
-        factor: Pixels along each side that a latent vector stands for, a power of two.
+        encoder_width: Width of the encoder.
+        downsample_factor: Pixels along each side that a latent vector stands for, a power of two.
         width: Of the decoder.
         layers: Of the decoder.
     """
 
-    def __init__(self, bottleneck: Bottleneck, hidden: int = 32, factor: int = 4, width: int = 24, layers: int = 6):
+    def __init__(
+        self,
+        bottleneck: Bottleneck,
+        encoder_width: int = 32,
+        downsample_factor: int = 4,
+        width: int = 24,
+        layers: int = 6,
+    ):
         super().__init__()
-        self.encoder = Encoder(1, bottleneck.dim, hidden, hidden // 2, 1, factor)
+        self.encoder = Encoder(1, bottleneck.dim, encoder_width, encoder_width // 2, 1, downsample_factor)
         self.bottleneck = bottleneck
-        self.decoder = PixelDecoder(bottleneck.dim, factor, width, layers)
+        self.decoder = PixelDecoder(bottleneck.dim, downsample_factor, width, layers)
 
     def latents(self, pixels: Tensor) -> Latents:
         """Latents of ``pixels [B, 1, H, W]``, 0 or 1."""

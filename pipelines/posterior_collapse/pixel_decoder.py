@@ -46,15 +46,17 @@ class PixelDecoder(nn.Module):
 
     Args:
         dim: D, channels of the latent vectors.
-        factor: Pixels along each side that a latent vector stands for.
+        downsample_factor: Pixels along each side that a latent vector stands for.
         width: Channels of the network.
         layers: Gated layers.
     """
 
-    def __init__(self, dim: int, factor: int, width: int = 24, layers: int = 6) -> None:
+    def __init__(self, dim: int, downsample_factor: int, width: int = 24, layers: int = 6) -> None:
         super().__init__()
         self.condition = nn.Sequential(
-            nn.Conv2d(dim, width, 3, padding=1), nn.Upsample(scale_factor=factor), nn.Conv2d(width, width, 3, padding=1)
+            nn.Conv2d(dim, width, 3, padding=1),
+            nn.Upsample(scale_factor=downsample_factor),
+            nn.Conv2d(width, width, 3, padding=1),
         )
         self.above = nn.Conv2d(1, width, (2, 3))
         self.left = nn.Conv2d(1, width, (1, 2))

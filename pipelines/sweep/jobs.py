@@ -141,7 +141,7 @@ class SweepStart(Callback):
         if launch.started_elsewhere():
             message = (
                 "error: -m: a sweep has one process that launches it, and torchrun or SLURM started several: start it "
-                "by itself with trainer=ddp trainer.devices=N, on many machines with hydra/launcher=submitit_slurm"
+                "by itself with hardware=ddp hardware.devices=N, on many machines with hydra/launcher=submitit_slurm"
             )
             if first_process():
                 raise SystemExit(message)

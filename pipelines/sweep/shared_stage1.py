@@ -44,7 +44,7 @@ def share(settings: Settings) -> None:
     if not sweep or run.tokenizer.exists():
         return
     folder = Path(sweep["folder"]) / "shared"
-    content = {"stage1": training_settings(settings), "trainer": settings["trainer"]}
+    content = {"stage1": training_settings(settings), "hardware": settings["hardware"]}
     tokenizer = RunFolder(folder / f"tokenizer-{digest(content)}")
     codes = RunFolder(folder / f"codes-{digest({**content, 'codes': settings['codes']})}")
     with held(folder / f"{tokenizer.path.name}.lock", f"tokenizer of {tokenizer.path}"):

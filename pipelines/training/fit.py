@@ -137,7 +137,7 @@ def fit(
         devices=hardware.lightning_devices,
         num_nodes=hardware.num_nodes,
         precision=hardware.precision,
-        strategy=hardware.strategy(isinstance(module, ShardedPriorTraining)),
+        strategy=hardware.lightning_strategy(isinstance(module, ShardedPriorTraining)),
         use_distributed_sampler=False,
         max_epochs=1,
         max_steps=settings.max_steps,

@@ -19,21 +19,21 @@ class ResidualStack(nn.Module):
 
     Args:
         channels: C.
-        hidden: Width inside a block.
+        width: Width inside a block.
         layers: Number of blocks.
         norm: ``none`` or ``group``.
 
     Shape: ``[B, C, H, W]`` to the same.
     """
 
-    def __init__(self, channels: int, hidden: int, layers: int, norm: Norm = "none") -> None:
+    def __init__(self, channels: int, width: int, layers: int, norm: Norm = "none") -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 activation(channels, norm),
-                nn.Conv2d(channels, hidden, 3, padding=1),
-                activation(hidden, norm),
-                last_of_block(nn.Conv2d(hidden, channels, 1), norm),
+                nn.Conv2d(channels, width, 3, padding=1),
+                activation(width, norm),
+                last_of_block(nn.Conv2d(width, channels, 1), norm),
             )
             for _ in range(layers)
         )
@@ -52,10 +52,10 @@ class Encoder(nn.Module):
     Args:
         channels: Channels of an image, C.
         dim: Channels of a latent vector, D.
-        hidden: Width of the network.
-        residual_hidden: Width inside a residual block.
+        width: Width of the network.
+        residual_width: Width inside a residual block.
         residual_layers: Number of residual blocks.
-        factor: Downsampling factor f, a power of two.
+        downsample_factor: Downsampling factor f, a power of two.
         norm: What its residual blocks normalize by, ``none`` or ``group``.
 
     Shape: ``[B, C, H, W]`` to ``[B, D, H / f, W / f]``.
@@ -68,24 +68,24 @@ class Encoder(nn.Module):
         self,
         channels: int,
         dim: int,
-        hidden: int,
-        residual_hidden: int,
+        width: int,
+        residual_width: int,
         residual_layers: int,
-        factor: int,
+        downsample_factor: int,
         norm: Norm = "none",
     ) -> None:
         super().__init__()
-        widths = strided_widths(hidden, factor)
+        widths = strided_widths(width, downsample_factor)
         layers: list[nn.Module] = []
         for inner, outer in zip([channels, *widths], widths, strict=False):
             layers += [nn.Conv2d(inner, outer, 4, stride=2, padding=1), rectifier(norm)]
         self.layers = nn.Sequential(
             *layers,
-            nn.Conv2d(hidden, hidden, 3, padding=1),
-            ResidualStack(hidden, residual_hidden, residual_layers, norm),
-            nn.Conv2d(hidden, dim, 1),
+            nn.Conv2d(width, width, 3, padding=1),
+            ResidualStack(width, residual_width, residual_layers, norm),
+            nn.Conv2d(width, dim, 1),
         )
-        self.factor = factor
+        self.downsample_factor = downsample_factor
         self.channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
@@ -99,10 +99,10 @@ class Decoder(nn.Module):
     Args:
         channels: Channels of an image, C.
         dim: Channels of a latent vector, D.
-        hidden: Width of the network.
-        residual_hidden: Width inside a residual block.
+        width: Width of the network.
+        residual_width: Width inside a residual block.
         residual_layers: Number of residual blocks.
-        factor: Upsampling factor f, a power of two.
+        downsample_factor: Upsampling factor f, a power of two.
         norm: What its residual blocks normalize by, ``none`` or ``group``.
 
     Shape: ``[B, D, H / f, W / f]`` to ``[B, C, H, W]``.
@@ -115,20 +115,20 @@ class Decoder(nn.Module):
         self,
         channels: int,
         dim: int,
-        hidden: int,
-        residual_hidden: int,
+        width: int,
+        residual_width: int,
         residual_layers: int,
-        factor: int,
+        downsample_factor: int,
         norm: Norm = "none",
     ) -> None:
         super().__init__()
-        widths = strided_widths(hidden, factor)[::-1]
+        widths = strided_widths(width, downsample_factor)[::-1]
         layers: list[nn.Module] = []
         for inner, outer in zip(widths, [*widths[1:], channels], strict=True):
             layers += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), rectifier(norm)]
         self.layers = nn.Sequential(
-            nn.Conv2d(dim, hidden, 3, padding=1),
-            ResidualStack(hidden, residual_hidden, residual_layers, norm),
+            nn.Conv2d(dim, width, 3, padding=1),
+            ResidualStack(width, residual_width, residual_layers, norm),
             *layers[:-1],  # the image itself is not rectified
         )
 
@@ -137,10 +137,10 @@ class Decoder(nn.Module):
         return self.layers(latents)
 
 
-def strided_widths(hidden: int, factor: int) -> list[int]:
+def strided_widths(width: int, factor: int) -> list[int]:
     """Output channels of each strided convolution: half the width at the finest resolution, then all of it."""
     steps = halvings(factor)
-    return [hidden // 2] * (steps > 1) + [hidden] * (steps - (steps > 1))
+    return [width // 2] * (steps > 1) + [width] * (steps - (steps > 1))
 
 
 def halvings(factor: int) -> int:
@@ -150,7 +150,7 @@ def halvings(factor: int) -> int:
         ValueError: If it is not a power of two of at least 2.
     """
     if factor < 2 or factor & (factor - 1):
-        raise ValueError(f"factor is a power of two of at least 2, got {factor}")
+        raise ValueError(f"downsample_factor is a power of two of at least 2, got {factor}")
     return factor.bit_length() - 1
 
 

@@ -25,7 +25,7 @@ class LookupFree(Quantizer):
 
     Args:
         dim: D, channels of a vector and bits of a code.
-        commitment: β, weight of the commitment term.
+        commitment_cost: β, weight of the commitment term.
         entropy: w, weight of both entropy terms; 0 computes none.
         diversity: λ, weight of the second against the first.
         temperature: T; with 1 the terms hardly act on the small vectors of a first training step, and one code is left.
@@ -36,7 +36,7 @@ class LookupFree(Quantizer):
     def __init__(
         self,
         dim: int = 9,
-        commitment: float = 0.25,
+        commitment_cost: float = 0.25,
         entropy: float = 0.1,
         diversity: float = 1.0,
         temperature: float = 0.1,
@@ -48,7 +48,7 @@ class LookupFree(Quantizer):
             raise ValueError(f"temperature is above 0, got {temperature}")
         self.dim = dim
         self.codebook_sizes = (2**dim,)
-        self.commitment = commitment
+        self.commitment_cost = commitment_cost
         self.entropy = entropy
         self.diversity = diversity
         self.temperature = temperature
@@ -71,7 +71,7 @@ class LookupFree(Quantizer):
             z = self._placed(checked(z, self.dim))
             codes = ((z.movedim(1, -1) > 0).long() << self.place).sum(-1)
             corner = self.lookup(codes)
-            loss = self.commitment * F.mse_loss(z, corner)
+            loss = self.commitment_cost * F.mse_loss(z, corner)
             if self.entropy > 0:
                 loss = loss + self.entropy * self._entropies(rows_of(z))
             return Quantized(straight_through(z, corner), codes, loss)
@@ -102,7 +102,7 @@ class BinarySpherical(LookupFree):
 
     Args:
         dim: D, channels of a vector and bits of a code.
-        commitment: β, weight of the commitment term.
+        commitment_cost: β, weight of the commitment term.
         entropy: w, weight of both entropy terms; 0 computes none.
         diversity: λ, weight of the second against the first.
         temperature: T.
@@ -111,12 +111,12 @@ class BinarySpherical(LookupFree):
     def __init__(
         self,
         dim: int = 9,
-        commitment: float = 0.0,
+        commitment_cost: float = 0.0,
         entropy: float = 0.1,
         diversity: float = 1.0,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__(dim, commitment, entropy, diversity, temperature)
+        super().__init__(dim, commitment_cost, entropy, diversity, temperature)
 
     @property
     def radius(self) -> float:

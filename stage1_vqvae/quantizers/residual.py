@@ -21,7 +21,7 @@ class Residual(Composite):
     Args:
         quantizer: Any quantizer, for the first depth; the others are copies.
         depth: How many.
-        commitment: β; 0 for quantizers without commitment, as FSQ.
+        commitment_cost: β; 0 for quantizers without commitment, as FSQ.
         scale: Depth i quantizes ``r_i / scale^i``: below 1 for quantizers whose grid is fixed (FSQ, LookupFree).
         dropout: Share of training samples whose vectors keep a random number of depths only, so that the first ones
             alone make a picture too (arXiv 2107.03312, section III-C). Their codes have all depths.
@@ -30,7 +30,12 @@ class Residual(Composite):
     """
 
     def __init__(
-        self, quantizer: Quantizer, depth: int = 4, commitment: float = 0.25, scale: float = 1.0, dropout: float = 0.0
+        self,
+        quantizer: Quantizer,
+        depth: int = 4,
+        commitment_cost: float = 0.25,
+        scale: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         if depth < 1:
             raise ValueError(f"depth is at least 1, got {depth}")
@@ -40,7 +45,7 @@ class Residual(Composite):
             raise ValueError(f"dropout is in [0, 1], got {dropout}")
         super().__init__(quantizer, depth)
         self.dim = quantizer.dim
-        self.commitment = commitment
+        self.commitment_cost = commitment_cost
         self.scales = [scale**i for i in range(depth)]
         self.dropout = dropout
 
@@ -63,7 +68,7 @@ class Residual(Composite):
             codes.append(found.codes)
             losses.append(found.loss)
             if depth > 0:
-                losses.append(self.commitment * F.mse_loss(z, total.detach()))
+                losses.append(self.commitment_cost * F.mse_loss(z, total.detach()))
         return Quantized(vectors, self._join(codes), torch.stack(losses).sum())
 
     def lookup(self, codes: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class SimVQ(Quantizer):
     Args:
         dim: D, channels of a vector.
         codebook_size: K, number of codes.
-        commitment: β, weight of the commitment term.
+        commitment_cost: β, weight of the commitment term.
         gradient: How gradients pass the quantizer.
 
     Shape: ``z [B, D, *spatial]`` to vectors of that shape and codes ``[B, *spatial]``.
@@ -37,7 +37,7 @@ class SimVQ(Quantizer):
         self,
         dim: int = 64,
         codebook_size: int = 512,
-        commitment: float = 0.25,
+        commitment_cost: float = 0.25,
         gradient: Estimator = "straight_through",
     ) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class SimVQ(Quantizer):
             raise ValueError(f"gradient is {' or '.join(ESTIMATORS)}, got {gradient!r}")
         self.dim = dim
         self.codebook_sizes = (codebook_size,)
-        self.commitment = commitment
+        self.commitment_cost = commitment_cost
         self.gradient = gradient
         self.register_buffer("frozen", torch.empty(codebook_size, dim, dtype=torch.float32))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
@@ -75,7 +75,7 @@ class SimVQ(Quantizer):
         codebook = self._codebook()
         codes = nearest(flat, codebook.detach()).view(z.shape[0], *z.shape[2:])
         nearby = F.embedding(codes, codebook).movedim(-1, 1)
-        loss = F.mse_loss(nearby, z.detach()) + self.commitment * F.mse_loss(z, nearby.detach())
+        loss = F.mse_loss(nearby, z.detach()) + self.commitment_cost * F.mse_loss(z, nearby.detach())
         return Quantized(ESTIMATORS[self.gradient](z, nearby), codes, loss)
 
     def lookup(self, codes: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class VectorQuantizer(Quantizer):
     Args:
         dim: D, channels of a vector.
         codebook_size: K, number of codes.
-        commitment: β, weight of the commitment term; the paper finds 0.1 to 2.0 to work alike.
+        commitment_cost: β, weight of the commitment term; the paper finds 0.1 to 2.0 to work alike.
         decay: γ of the moving average of each code's use.
         revive_after: Vectors per code that pass before an unused one is revived; 0 never revives.
         metric: What is near: ``euclidean`` distance or ``cosine`` of the angle.
@@ -49,7 +49,7 @@ class VectorQuantizer(Quantizer):
         self,
         dim: int = 64,
         codebook_size: int = 512,
-        commitment: float = 0.25,
+        commitment_cost: float = 0.25,
         decay: float = 0.99,
         revive_after: float = 10.0,
         metric: Metric = "euclidean",
@@ -69,7 +69,7 @@ class VectorQuantizer(Quantizer):
             )
         self.dim = dim
         self.codebook_sizes = (codebook_size,)
-        self.commitment = commitment
+        self.commitment_cost = commitment_cost
         self.decay = decay
         self.revive_after = revive_after
         self.metric = metric
@@ -142,7 +142,7 @@ class VectorQuantizer(Quantizer):
         self.codebook = nn.Parameter(codebook)
 
     def _loss(self, z: Tensor, nearby: Tensor) -> Tensor:
-        return F.mse_loss(nearby, z.detach()) + self.commitment * F.mse_loss(z, nearby.detach())
+        return F.mse_loss(nearby, z.detach()) + self.commitment_cost * F.mse_loss(z, nearby.detach())
 
     def _learn(self, seen: Tensor, weight: Tensor) -> None:
         """Move the codebook by what all ranks saw (``seen [K]`` vectors per code); the gradient already did."""
@@ -202,7 +202,7 @@ class EMAVectorQuantizer(VectorQuantizer):
         self.register_buffer("codebook", codebook)
 
     def _loss(self, z: Tensor, nearby: Tensor) -> Tensor:
-        return self.commitment * F.mse_loss(z, nearby.detach())
+        return self.commitment_cost * F.mse_loss(z, nearby.detach())
 
     def discard(self) -> None:
         """Forget what the forward passes since the last step saw."""

@@ -27,7 +27,7 @@ class PixelCNN(Prior):
     Args:
         layout: How the codes are laid out; grids of one axis are taken as a single row.
         num_classes: Number of classes; 0 for a prior without labels.
-        channels: Channels of the vertical and of the horizontal stack.
+        width: Channels of the vertical and of the horizontal stack.
         layers: Gated layers of each grid's stack.
         kernel: Side of the kernels that the cropped ones are part of, odd and at least 3. With
             r = ``layers * (kernel // 2)``, a place sees r + 1 rows above, r columns to either side in them,
@@ -40,7 +40,7 @@ class PixelCNN(Prior):
 
     Raises:
         ValueError: If the kernel is even or less than 3, a grid has three axes, a list has not one value for
-            each grid, or the attention does not fit the layers and channels.
+            each grid, or the attention does not fit the layers and the width.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class PixelCNN(Prior):
         layout: CodeLayout,
         num_classes: int = 0,
         *,
-        channels: int | Sequence[int] = 64,
+        width: int | Sequence[int] = 64,
         layers: int | Sequence[int] = 15,
         kernel: int | Sequence[int] = 3,
         dropout: float | Sequence[float] = 0.1,
@@ -58,7 +58,7 @@ class PixelCNN(Prior):
     ) -> None:
         super().__init__(layout, num_classes)
         shaped = {
-            "channels": channels,
+            "width": width,
             "layers": layers,
             "kernel": kernel,
             "dropout": dropout,
@@ -126,7 +126,7 @@ def grid_stack(
     level: int,
     num_classes: int,
     *,
-    channels: int,
+    width: int,
     layers: int,
     kernel: int,
     dropout: float,
@@ -139,12 +139,12 @@ def grid_stack(
         raise ValueError(f"kernel is odd and at least 3, got {kernel}")
     if attention_every is not None and not 1 <= attention_every <= layers:
         raise ValueError(f"attention_every is from 1 to layers = {layers}, or null, got {attention_every}")
-    if attention_every is not None and channels % heads:
-        raise ValueError(f"heads divide the channels, got {heads} heads and {channels} channels")
+    if attention_every is not None and width % heads:
+        raise ValueError(f"heads divide the width, got {heads} heads and width {width}")
     shapes = [plane(grid) for grid in layout.grids[: level + 1]]
     *coarser, own = layout.codebook_sizes[: level + 1]
-    condition = Condition(shapes, channels, num_classes, coarser, coarse_blocks)
-    stack = GatedStack(shapes[-1], own, condition, channels, layers, kernel, dropout)
+    condition = Condition(shapes, width, num_classes, coarser, coarse_blocks)
+    stack = GatedStack(shapes[-1], own, condition, width, layers, kernel, dropout)
     if attention_every is not None:
         stack.add_attention(attention_every, heads, dropout)
     return stack
@@ -292,8 +292,8 @@ class CroppedConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, *, above: int, left: int, right: int) -> None:
         super().__init__(in_channels, out_channels, (above + 1, left + 1 + right))
-        self.margins = (left, right, above, 0)
+        self.borders = (left, right, above, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x [B, C, H, W]``, keeping height and width."""
-        return super().forward(F.pad(x, self.margins))
+        return super().forward(F.pad(x, self.borders))

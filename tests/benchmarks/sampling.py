@@ -94,7 +94,7 @@ class Case:
 
     def pixelcnn(self, attention_every: int | None) -> PixelCNN:
         """One of ten classes, 15 layers and 64 channels, where and as it is timed."""
-        prior = PixelCNN(self.layout, 10, channels=64, layers=15, attention_every=attention_every)
+        prior = PixelCNN(self.layout, 10, width=64, layers=15, attention_every=attention_every)
         return prior.to(self.device, self.dtype).eval()
 
     def whole(self, name: str, run: Callable[[], object]) -> Contender:

@@ -30,9 +30,9 @@ MODEL = {
     "image_size": [8, 8],
     "channels": 1,
     "quantizer": {"_target_": "stage1_vqvae.quantizers.vector.EMAVectorQuantizer", "dim": 2, "codebook_size": 4},
-    "hidden": 4,
-    "residual_hidden": 2,
-    "factor": 4,
+    "width": 4,
+    "residual_width": 2,
+    "downsample_factor": 4,
 }
 
 
@@ -90,7 +90,10 @@ def _code(folder: Path, dice: random.Random) -> None:
         refused(folder, CodeStore.open, folder / "codes")
     else:
         save_model(
-            folder / "m", "tokenizer", VQVAE((8, 8), 1, EMAVectorQuantizer(2, 4), 4, 2, factor=4), {"model": MODEL}
+            folder / "m",
+            "tokenizer",
+            VQVAE((8, 8), 1, EMAVectorQuantizer(2, 4), 4, 2, downsample_factor=4),
+            {"model": MODEL},
         )
         (folder / "m" / "model.safetensors").write_bytes(data)
         refused(folder, load_tokenizer, folder / "m")

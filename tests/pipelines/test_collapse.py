@@ -13,7 +13,7 @@ from stage1_vqvae.files import read_json
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from tests.support.tiny import compose
 
-SMALL = ["training.max_steps=2", "training.validate_every=2", "training.checkpoint_every=1", "autoencoder.hidden=4"]
+SMALL = ["trainer.max_steps=2", "trainer.validate_every=2", "trainer.checkpoint_every=1", "autoencoder.width=4"]
 SMALL += ["autoencoder.width=4", "autoencoder.layers=2", "data.image_size=[8,8]", "batch_size=8"]
 
 
@@ -46,7 +46,9 @@ def test_both_experiments_have_the_same_encoder_and_decoder():
 
 
 def test_rate_of_codes_is_their_entropy():
-    model = LatentPixelModel(CodeLatents(EMAVectorQuantizer(dim=2, codebook_size=4)), hidden=4, width=4, layers=1)
+    model = LatentPixelModel(
+        CodeLatents(EMAVectorQuantizer(dim=2, codebook_size=4)), encoder_width=4, width=4, layers=1
+    )
     figures = use_of(torch.tensor([[0, 0], [1, 3]]), model)
     shares = np.array([0.5, 0.25, 0.25])
     entropy = -(shares * np.log(shares)).sum()

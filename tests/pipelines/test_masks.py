@@ -59,16 +59,16 @@ def test_mistakes_are_named(keep, box, message):
         pixel_mask(keep, box, (4, 6))
 
 
-def brute_force(pixels, layout, margin):
+def brute_force(pixels, layout, padding):
     """Every code's cell, pixel by pixel; what lies outside repeats the border."""
     height, width = pixels.shape
     kept = []
     for rows, columns in layout.grids:
-        tall, wide = (height + 2 * margin) // rows, (width + 2 * margin) // columns
+        tall, wide = (height + 2 * padding) // rows, (width + 2 * padding) // columns
         for row in range(rows):
             for column in range(columns):
                 cell = [
-                    pixels[min(max(y - margin, 0), height - 1), min(max(x - margin, 0), width - 1)]
+                    pixels[min(max(y - padding, 0), height - 1), min(max(x - padding, 0), width - 1)]
                     for y in range(row * tall, (row + 1) * tall)
                     for x in range(column * wide, (column + 1) * wide)
                 ]
@@ -77,22 +77,22 @@ def brute_force(pixels, layout, margin):
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 999), margin=st.sampled_from([0, 1, 2]), holes=st.integers(0, 6))
-def test_a_code_is_kept_if_all_its_pixels_are(seed, margin, holes):
+@given(seed=st.integers(0, 999), padding=st.sampled_from([0, 1, 2]), holes=st.integers(0, 6))
+def test_a_code_is_kept_if_all_its_pixels_are(seed, padding, holes):
     layout = CodeLayout(((1, 2), (2, 4), (2, 4)), (3, 5, 5))
-    shape = (8 - 2 * margin, 16 - 2 * margin)
+    shape = (8 - 2 * padding, 16 - 2 * padding)
     pixels = np.ones(shape, bool)
     pixels.flat[np.random.default_rng(seed).integers(0, pixels.size, holes)] = False
-    kept = code_mask(torch.from_numpy(pixels), layout, margin)
-    assert kept.tolist() == brute_force(pixels, layout, margin)
-    back = kept_pixels(kept, layout, shape, margin)
+    kept = code_mask(torch.from_numpy(pixels), layout, padding)
+    assert kept.tolist() == brute_force(pixels, layout, padding)
+    back = kept_pixels(kept, layout, shape, padding)
     assert not (back & ~torch.from_numpy(pixels)).any()
-    assert torch.equal(code_mask(back, layout, margin)[:2], kept[:2])  # the coarsest grid decides
+    assert torch.equal(code_mask(back, layout, padding)[:2], kept[:2])  # the coarsest grid decides
 
 
 def test_pixels_are_those_of_the_kept_codes():
     layout = CodeLayout(((2, 2),), (3,))
-    back = kept_pixels(torch.tensor([True, False, False, True]), layout, (6, 6), margin=1)
+    back = kept_pixels(torch.tensor([True, False, False, True]), layout, (6, 6), padding=1)
     assert torch.equal(back, torch.block_diag(torch.ones(3, 3), torch.ones(3, 3)).bool())
 
 

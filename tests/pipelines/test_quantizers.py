@@ -33,7 +33,7 @@ RUNS = {**{name: tiny(name) for name in OPTIONS}, **NESTED}
 
 @pytest.mark.parametrize("name", RUNS)
 def test_runs_from_training_to_samples(name, tmp_path):
-    prior = ["stage2=pixelcnn", "stage2.model.channels=8"] if name == "product" else []
+    prior = ["stage2=pixelcnn", "stage2.model.width=8"] if name == "product" else []
     words = [word for word in RUNS[name] if not (prior and word.startswith("stage2.model."))]
     run(compose(*words, *prior, "data.augmentation.shift=0", f"output={tmp_path}"))
     tokenizer, _ = load_tokenizer(tmp_path / "tokenizer")

@@ -98,7 +98,7 @@ def test_the_same_settings_give_the_same_bytes_in_another_folder(tiny_run, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("stage1.model.hidden=16", r"tokenizer holds a tokenizer of other settings \(stage1.model.hidden: 8, now 16\)"),
+        ("stage1.model.width=16", r"tokenizer holds a tokenizer of other settings \(stage1.model.width: 8, now 16\)"),
         ("stage2.model.width=32", r"prior holds a prior of other settings \(stage2.model.width: 16, now 32\)"),
         ("n=30", r"samples holds a set of samples of other settings \(n: 20, now 30\)"),
     ],

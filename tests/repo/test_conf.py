@@ -17,7 +17,7 @@ from stage2_prior.prior import Prior
 from tests.support.tiny import compose, tiny
 
 CONF = Path(__file__).parents[2] / "conf"
-NARROW = ["stage2.model.channels=16"]  # all else of a large recipe is what is tested
+NARROW = ["stage2.model.width=16"]  # all else of a large recipe is what is tested
 NEEDED = {
     "folder": ["data.files=x"],
     "parquet": ["data.files=x"],
@@ -64,7 +64,7 @@ EVERY = [
 
 @pytest.mark.parametrize(("group", "name"), EVERY)
 def test_every_option_of_every_group_makes_a_run_that_could_start(group, name, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: group == "trainer")  # gpu and fsdp, where they would be
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: group == "hardware")  # gpu and fsdp, where they would be
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     if name == "tensorboard":
@@ -86,7 +86,7 @@ def test_quantizers_build(name):
 def test_a_third_level_is_a_matter_of_configuration():
     levels = ["${stage1.levels.top}", "${stage1.levels.middle}", "${stage1.levels.bottom}"]
     words = ["+stage1/quantizer@stage1.levels.middle=fsq", f"stage1.model.quantizers=[{','.join(levels)}]"]
-    settings = compose("stage1=vqvae2", "data.image_size=[32,32]", *words, "stage1.model.factors=[2,2,4]")
+    settings = compose("stage1=vqvae2", "data.image_size=[32,32]", *words, "stage1.model.downsample_factors=[2,2,4]")
     check_keys(settings, "config")
     layout = build(settings["stage1"]["model"], "stage1.model").layout
     assert layout == CodeLayout(((2, 2), (4, 4), (8, 8)), (512, 512, 512))
@@ -143,12 +143,12 @@ def test_loggers_build(name):
     assert callable(build(compose(f"logger={name}")["logger"], "logger").track)
 
 
-@pytest.mark.parametrize("name", options("trainer"))
+@pytest.mark.parametrize("name", options("hardware"))
 def test_trainers_build_where_their_hardware_is(name):
-    node = compose(f"trainer={name}")["trainer"]
+    node = compose(f"hardware={name}")["hardware"]
     if node["accelerator"] == "gpu":
         node["accelerator"] = "cpu"
-    assert isinstance(build(node, "trainer"), Hardware)
+    assert isinstance(build(node, "hardware"), Hardware)
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ def test_pipeline_commands(command, run_here):
 
 
 def needs_more_than_a_cpu(words):
-    gpu = not {"trainer=gpu", "trainer=fsdp"}.isdisjoint(words) or (
-        "trainer=ddp" in words and "trainer.accelerator=cpu" not in words
+    gpu = not {"hardware=gpu", "hardware=fsdp"}.isdisjoint(words) or (
+        "hardware=ddp" in words and "hardware.accelerator=cpu" not in words
     )
     return gpu or (
         any(word.startswith("experiment=cifar10") for word in words)
@@ -138,9 +138,9 @@ def test_torchrun_command_on_this_machine(folder):
     (command,) = [line for line in COMMANDS if line.startswith("torchrun")]
     words = shlex.split(command)
     words = ["torchrun", "--standalone", "--nproc-per-node", "2", *words[5:]]
-    replaced = {"experiment": "mnist5k", "output": "runs/torchrun", "trainer.devices": "2", "trainer.num_nodes": "1"}
+    replaced = {"experiment": "mnist5k", "output": "runs/torchrun", "hardware.devices": "2", "hardware.num_nodes": "1"}
     words = [f"{key}={replaced[key]}" if (key := word.split("=")[0]) in replaced else word for word in words]
-    finished = run([*words, "trainer.accelerator=cpu", *smallest(words)], folder)
+    finished = run([*words, "hardware.accelerator=cpu", *smallest(words)], folder)
     assert finished.returncode == 0, finished.stderr
     assert (folder / "runs" / "torchrun" / "samples" / "grid.png").exists()
 

@@ -87,7 +87,7 @@ def test_a_tokenizer_with_a_likelihood_is_a_distribution_of_images(family):
     """An image of one sub-pixel by two: p(x | codes) over all 256² images sums to one for every sequence of codes."""
     torch.manual_seed(0)
     quantizer = EMAVectorQuantizer(dim=2, codebook_size=3)
-    shape = {"hidden": 4, "residual_hidden": 2, "residual_layers": 1, "factor": 2}
+    shape = {"width": 4, "residual_width": 2, "residual_layers": 1, "downsample_factor": 2}
     model = VQVAE((2, 2), 1, quantizer, **shape, likelihood=family(2)).eval()
     assert model.layout.length == 1
     values = torch.tensor(list(itertools.product(range(256), repeat=2)))[:, :, None, None] / 127.5 - 1
@@ -107,6 +107,8 @@ def test_a_tokenizer_with_a_likelihood_is_a_distribution_of_images(family):
 
 
 def test_a_tokenizer_without_one_says_so():
-    model = VQVAE((4, 4), 1, EMAVectorQuantizer(2, 3), hidden=4, residual_hidden=2, residual_layers=1, factor=2)
+    model = VQVAE(
+        (4, 4), 1, EMAVectorQuantizer(2, 3), width=4, residual_width=2, residual_layers=1, downsample_factor=2
+    )
     with pytest.raises(ValueError, match="has no likelihood: train it with stage1/likelihood"):
         model.nats(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, dtype=torch.int64))

@@ -76,7 +76,7 @@ def test_the_losses_of_the_levels_add_up():
 
 
 def test_margins_repeat_the_border_and_are_cropped():
-    model = Blocks([quantizer(-0.5, 0.5)], (4,), (2, 6), margin=1).eval()
+    model = Blocks([quantizer(-0.5, 0.5)], (4,), (2, 6), padding=1).eval()
     assert model.layout.grids == ((1, 2),)
     images = torch.rand(3, 1, 2, 6) * 2 - 1
     padded = np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
@@ -88,7 +88,7 @@ def test_margins_repeat_the_border_and_are_cropped():
 def test_sizes_of_other_images():
     model = two()
     assert model.layout_of((8, 12)).grids == ((2, 3), (4, 6))
-    with pytest.raises(ValueError, match="6×12 is not divisible by factor 4: 8×12 would work"):
+    with pytest.raises(ValueError, match="6×12 is not divisible by downsample_factor 4: 8×12 would work"):
         model.layout_of((6, 12))
     larger = torch.zeros(1, 6 + 24, dtype=torch.int64)
     assert model.decode(larger, (8, 12)).unique().tolist() == [-0.75]

@@ -9,7 +9,7 @@ from stage1_vqvae.vqvae import VQVAE
 
 def tiny(image_size=(8, 12), channels=1, **options):
     quantizer = EMAVectorQuantizer(dim=4, codebook_size=6)
-    return VQVAE(image_size, channels, quantizer, hidden=8, residual_hidden=4, **{"residual_layers": 1, **options})
+    return VQVAE(image_size, channels, quantizer, width=8, residual_width=4, **{"residual_layers": 1, **options})
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -43,8 +43,8 @@ def test_codes_do_not_depend_on_the_batch(norm):
 
 
 def test_impossible_sizes_are_refused_with_what_would_work():
-    with pytest.raises(ValueError, match=r"30×28 is not divisible by factor 8: 32×32 would work"):
-        tiny((30, 28), factor=8)
+    with pytest.raises(ValueError, match=r"30×28 is not divisible by downsample_factor 8: 32×32 would work"):
+        tiny((30, 28), downsample_factor=8)
     with pytest.raises(ValueError, match="1 to 4 channels, got 5"):
         tiny(channels=5)
     with pytest.raises(ValueError, match=r"\[B, 1, 8, 12\] expected, got \[1, 1, 8, 8\]"):
@@ -52,13 +52,13 @@ def test_impossible_sizes_are_refused_with_what_would_work():
 
 
 def test_a_margin_gives_sizes_that_the_factor_does_not_divide_a_grid():
-    model = tiny((12, 28), factor=8, margin=2).eval()
+    model = tiny((12, 28), downsample_factor=8, padding=2).eval()
     assert model.layout.grids == ((2, 4),)
     images = torch.rand(2, 1, 12, 28) * 2 - 1
     assert model.decode(model.encode(images)).shape == images.shape
     assert model(images).images.shape == images.shape
-    with pytest.raises(ValueError, match=r"14×30 \(margin included\) is not divisible by factor 8: 16×32"):
-        tiny((12, 28), factor=8, margin=1)
+    with pytest.raises(ValueError, match=r"14×30 \(padding included\) is not divisible by downsample_factor 8: 16×32"):
+        tiny((12, 28), downsample_factor=8, padding=1)
 
 
 def test_gradient_reaches_the_encoder_through_the_codes():

@@ -10,7 +10,7 @@ from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage1_vqvae.vqvae2 import VQVAE2, upsampling
 from tests.stage1_vqvae.quantizers.test_every_family import exported
 
-SMALL = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1}
+SMALL = {"width": 8, "residual_width": 4, "residual_layers": 1}
 
 
 def started(model):
@@ -23,16 +23,16 @@ def started(model):
 def two_levels(image_size=(16, 24), channels=3, **options):
     torch.manual_seed(0)
     quantizers = [EMAVectorQuantizer(4, 6), EMAVectorQuantizer(3, 9)]
-    return VQVAE2(image_size, channels, quantizers, **{**SMALL, "factors": (2, 4), **options})
+    return VQVAE2(image_size, channels, quantizers, **{**SMALL, "downsample_factors": (2, 4), **options})
 
 
 def three_levels():
     torch.manual_seed(0)
     quantizers = [EMAVectorQuantizer(4, 6), Residual(EMAVectorQuantizer(3, 5), depth=2), FSQ([3, 4])]
-    return VQVAE2((16, 24), 1, quantizers, **SMALL, factors=(2, 2, 2))
+    return VQVAE2((16, 24), 1, quantizers, **SMALL, downsample_factors=(2, 2, 2))
 
 
-MODELS = [two_levels, three_levels, lambda: two_levels((12, 28), margin=2), lambda: two_levels(norm="group")]
+MODELS = [two_levels, three_levels, lambda: two_levels((12, 28), padding=2), lambda: two_levels(norm="group")]
 
 
 def pictures(model, n=3):
@@ -64,7 +64,7 @@ def test_forward_is_encode_then_decode_in_eval(make):
 @torch.no_grad()
 def test_codes_and_images_are_those_of_algorithm_1_written_out():
     """arXiv 1906.00446, algorithm 1, from the weights alone: two levels of factor 2, without residual blocks."""
-    model = two_levels(factors=(2, 2), residual_layers=0)
+    model = two_levels(downsample_factors=(2, 2), residual_layers=0)
     started(model)
     w = model.state_dict()
     images = pictures(model)
@@ -216,11 +216,14 @@ def test_upsampling_multiplies_the_sides():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"one factor for each level's quantizer expected, got 2 and factors \[2\]"):
-        two_levels(factors=[2])
-    with pytest.raises(ValueError, match="factor is a power of two of at least 2, got 3"):
-        two_levels((24, 24), factors=(3, 4))
-    with pytest.raises(ValueError, match=r"20×24 is not divisible by factor 8: 16×24 would work"):
+    with pytest.raises(
+        ValueError,
+        match=r"one downsample_factor for each level's quantizer expected, got 2 quantizers and downsample_factors \[2\]",
+    ):
+        two_levels(downsample_factors=[2])
+    with pytest.raises(ValueError, match="downsample_factor is a power of two of at least 2, got 3"):
+        two_levels((24, 24), downsample_factors=(3, 4))
+    with pytest.raises(ValueError, match=r"20×24 is not divisible by downsample_factor 8: 16×24 would work"):
         two_levels((20, 24))
     with pytest.raises(ValueError, match="1 to 4 channels, got 5"):
         two_levels(channels=5)

@@ -23,7 +23,7 @@ FAMILIES = {
     "gumbel": lambda: GumbelSoftmax(**SMALL, anneal_steps=10),
     "residual ema": lambda: Residual(EMAVectorQuantizer(**SMALL), depth=3, dropout=0.5),
     "residual simvq": lambda: Residual(SimVQ(**SMALL), depth=2),
-    "residual fsq": lambda: Residual(FSQ([5, 4, 3, 3]), depth=3, commitment=0.0, scale=0.3),
+    "residual fsq": lambda: Residual(FSQ([5, 4, 3, 3]), depth=3, commitment_cost=0.0, scale=0.3),
     "product gradient": lambda: Product(VectorQuantizer(**SMALL), groups=2),
     "product of residuals": lambda: Product(Residual(EMAVectorQuantizer(dim=2, codebook_size=5), depth=2), groups=2),
 }

@@ -22,7 +22,7 @@ class HalfCommitted(EMAVectorQuantizer):
     """A quantizer that needs fewer keys than the one it comes from."""
 
     def __init__(self, dim: int, codebook_size: int) -> None:
-        super().__init__(dim, codebook_size, commitment=0.5)
+        super().__init__(dim, codebook_size, commitment_cost=0.5)
 
 
 class WideTransformer(Transformer):

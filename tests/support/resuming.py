@@ -38,7 +38,9 @@ class Examples(torch.utils.data.Dataset):
 
 def tokenizer_training():
     torch.manual_seed(0)
-    model = VQVAE((16, 16), 1, EMAVectorQuantizer(4, 6, revive_after=3.0), hidden=8, residual_hidden=4, factor=8)
+    model = VQVAE(
+        (16, 16), 1, EMAVectorQuantizer(4, 6, revive_after=3.0), width=8, residual_width=4, downsample_factor=8
+    )
     return TokenizerTraining(model, SquaredError(), Augmentation(flip=True, shift=2), Optimization(1e-2), seed=1)
 
 

@@ -25,8 +25,8 @@ REST = [
     "experiment=mnist5k",
     "logger=csv",
     "n=20",
-    "stage1.model.hidden=8",
-    "stage1.model.residual_hidden=4",
+    "stage1.model.width=8",
+    "stage1.model.residual_width=4",
     "stage1.model.residual_layers=1",
     "stage2.model.width=16",
     "stage2.model.layers=1",
@@ -43,7 +43,7 @@ HIERARCHY = [
     *[f"stage1.levels.{level}.dim=4" for level in ("top", "bottom")],
     "stage1.levels.top.codebook_size=16",
     "stage1.levels.bottom.codebook_size=8",
-    "stage2.model.channels=8",
+    "stage2.model.width=8",
     "stage2.model.layers=2",
 ]
 """Two levels; the last two words are the prior's alone."""

@@ -11,7 +11,7 @@ TOKENIZER = {
     "_target_": "stage1_vqvae.vqvae.VQVAE",
     "image_size": [8, 8],
     "channels": 1,
-    "hidden": 8,
+    "width": 8,
     "quantizer": {"_target_": "stage1_vqvae.quantizers.vector.EMAVectorQuantizer", "dim": 4, "codebook_size": 8},
 }
 PRIOR = {"_target_": "stage2_prior.transformer.model.Transformer", "width": 8, "layers": 1, "heads": 2}
@@ -61,7 +61,7 @@ def test_fingerprint_is_of_weights_and_configuration(run):
     text = path.read_text()
     path.write_text("# a comment\n" + text)
     assert fingerprint(run / "tokenizer") == before
-    path.write_text(text.replace("hidden: 8", "hidden: 9"))
+    path.write_text(text.replace("width: 8", "width: 9"))
     assert fingerprint(run / "tokenizer") != before
     path.write_text(text)
     weights = run / "tokenizer" / "model.safetensors"

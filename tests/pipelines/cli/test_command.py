@@ -34,12 +34,15 @@ def error(monkeypatch, capfd, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("stage1.model.hiddn=8", "stage1.model.hiddn: no such key; did you mean hidden?"),
-        ("+stage1.model.hiddn=8", "stage1.model.hiddn: no such key; did you mean hidden?"),
+        ("stage1.model.widht=8", "stage1.model.widht: no such key; did you mean width?"),
+        ("+stage1.model.widht=8", "stage1.model.widht: no such key; did you mean width?"),
         ("stage1.quantizer.dim=abc", "stage1.model.quantizer.dim: int expected, got 'abc'"),
         ("stage1.quantizer.decay=2", "stage1.model.quantizer: decay is in [0, 1), got 2"),
-        ("stage1.model.margin=1", "image_size 30×30 (margin included) is not divisible by factor 8: 32×32 would work"),
-        ("stage1.model.factor=3", "factor is a power of two of at least 2, got 3"),
+        (
+            "stage1.model.padding=1",
+            "image_size 30×30 (padding included) is not divisible by downsample_factor 8: 32×32 would work",
+        ),
+        ("stage1.model.downsample_factor=3", "downsample_factor is a power of two of at least 2, got 3"),
         ("stage1.trainer.max_steps=0", "stage1.trainer: max_steps is at least 1, got 0"),
         ("stage1.trainer.max_stepz=3", "stage1.trainer.max_stepz: no such key; did you mean max_steps?"),
         ("stage2.optimization.schedule=linear", "stage2.optimization.schedule: constant or cosine expected"),
@@ -51,7 +54,7 @@ def error(monkeypatch, capfd, tmp_path):
         ("seed=null", "seed: int expected, got None"),
         ("n=many", "n: int expected, got 'many'"),
         ("data=folder", "data.files: a value is needed, e.g. data.files=..."),
-        ("trainer.devices=0", "trainer: devices and num_nodes are at least 1, got 0 and 1"),
+        ("hardware.devices=0", "trainer: devices and num_nodes are at least 1, got 0 and 1"),
     ],
 )
 def test_wrong_settings_are_named_before_any_work(error, change, message, tmp_path):
@@ -116,9 +119,9 @@ def test_memory_that_runs_out_in_a_training_ends_it_in_a_line(error, monkeypatch
 @pytest.mark.parametrize(
     ("environment", "change", "message"),
     [
-        ({}, "trainer.num_nodes=2", "trainer.num_nodes=2: torchrun or srun starts the processes"),
-        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4"}, "trainer.devices=2", "started 4 processes, .* is 2"),
-        ({"SLURM_NTASKS": "3"}, "trainer.devices=1", "started 3 processes, .* is 1"),
+        ({}, "hardware.num_nodes=2", "hardware.num_nodes=2: torchrun or srun starts the processes"),
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4"}, "hardware.devices=2", "started 4 processes, .* is 2"),
+        ({"SLURM_NTASKS": "3"}, "hardware.devices=1", "started 3 processes, .* is 1"),
     ],
 )
 def test_other_processes_than_asked_for_are_refused(error, monkeypatch, environment, change, message):

@@ -32,7 +32,7 @@ def test_every_key_of_the_configuration_is_there_with_type_and_meaning(info):
     for key in (key for key in keys(settings) if not key.startswith("stage1.model.quantizer.")):  # ${stage1.quantizer}
         assert re.search(rf"^{re.escape(key)} = ", shown, flags=re.M), key
     assert "stage1.quantizer.codebook_size = 512  int" in shown
-    assert "trainer.devices = 1  int or auto" in shown
+    assert "hardware.devices = 1  int or auto" in shown
     assert "share of labels hidden in training, for guidance" in shown  # a comment
     assert "Processes on each machine" in shown  # a docstring
     assert "weight of the commitment term" in shown  # a base class's
@@ -69,7 +69,7 @@ def test_hydras_own_flag_is_left_to_hydra():
 
 
 @pytest.mark.parametrize(
-    "group", ["data", "stage1", "stage1/quantizer", "stage1/objective", "stage2", "trainer", "logger"]
+    "group", ["data", "stage1", "stage1/quantizer", "stage1/objective", "stage2", "hardware", "logger"]
 )
 def test_every_option_says_what_it_is(group):
     assert options(group)

@@ -76,7 +76,7 @@ def compare(make, folder):
     ("make", "units"),
     [
         (partial(Transformer, width=16, layers=3, heads=2, tied=True), 4),
-        (partial(PixelCNN, channels=8, layers=2, attention_every=2, heads=2), 5),
+        (partial(PixelCNN, width=8, layers=2, attention_every=2, heads=2), 5),
     ],
 )
 def test_a_prior_in_parts_says_the_same(make, units, forked, tmp_path):

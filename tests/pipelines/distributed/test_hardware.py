@@ -7,7 +7,7 @@ from pipelines.distributed.hardware import Hardware
 
 def test_a_gpu_that_is_not_there_is_refused():
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no GPU is to be found here: use trainer=cpu"):
+        with pytest.raises(ValueError, match="no GPU is to be found here: use hardware=cpu"):
             Hardware("gpu")
 
 
@@ -38,20 +38,20 @@ def test_one_process_trains_on_the_gpu_that_a_sweep_chose(monkeypatch):
 
 def test_a_prior_in_parts_needs_gpus(monkeypatch):
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match=r"^trainer=fsdp needs GPUs: use trainer=ddp$"):
-            Hardware("gpu", sharing="fsdp")
-    with pytest.raises(ValueError, match=r"precision: trainer=fsdp takes .* got 16-mixed"):
-        Hardware("cpu", sharing="fsdp", precision="16-mixed")
+        with pytest.raises(ValueError, match=r"^hardware=fsdp needs GPUs: use hardware=ddp$"):
+            Hardware("gpu", strategy="fsdp")
+    with pytest.raises(ValueError, match=r"precision: hardware=fsdp takes .* got 16-mixed"):
+        Hardware("cpu", strategy="fsdp", precision="16-mixed")
 
 
 def test_only_a_prior_on_several_processes_is_spread():
     assert not Hardware("cpu", devices=2).sharded
-    assert not Hardware("cpu", devices=1, sharing="fsdp").sharded
-    several = Hardware("cpu", devices=2, num_nodes=3, sharing="fsdp")
+    assert not Hardware("cpu", devices=1, strategy="fsdp").sharded
+    several = Hardware("cpu", devices=2, num_nodes=3, strategy="fsdp")
     assert several.sharded
     assert isinstance(several.strategy(sharded=False), DDPStrategy)  # stage one
     strategy = several.strategy(sharded=True)
     assert isinstance(strategy, ModelParallelStrategy)
     assert (strategy._data_parallel_size, strategy._tensor_parallel_size) == (6, 1)
     assert strategy._save_distributed_checkpoint is False  # one file, as of any training
-    assert Hardware("cpu", devices=1, sharing="fsdp").strategy(sharded=True) == "auto"
+    assert Hardware("cpu", devices=1, strategy="fsdp").strategy(sharded=True) == "auto"

@@ -52,7 +52,7 @@ class Means(Features):
 
 def subject(likelihood=None, prior=True):
     torch.manual_seed(0)
-    shape = {"hidden": 4, "residual_hidden": 2, "residual_layers": 1, "factor": 4}
+    shape = {"width": 4, "residual_width": 2, "residual_layers": 1, "downsample_factor": 4}
     model = VQVAE((12, 12), 1, EMAVectorQuantizer(dim=2, codebook_size=4), **shape, likelihood=likelihood).eval()
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (N, 12, 12, 1), dtype=np.uint8)

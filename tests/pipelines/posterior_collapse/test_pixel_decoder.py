@@ -9,7 +9,7 @@ from pipelines.posterior_collapse.pixel_decoder import PixelDecoder
 @pytest.fixture
 def decoder():
     torch.manual_seed(0)
-    return PixelDecoder(dim=3, factor=2, width=8, layers=4)
+    return PixelDecoder(dim=3, downsample_factor=2, width=8, layers=4)
 
 
 def test_a_pixel_depends_on_all_before_it_and_on_none_after(decoder):
@@ -31,7 +31,7 @@ def test_a_pixel_depends_on_the_latents_of_later_places_too(decoder):
 
 def test_probabilities_of_all_images_sum_to_one():
     torch.manual_seed(1)
-    decoder = PixelDecoder(dim=2, factor=2, width=4, layers=2)
+    decoder = PixelDecoder(dim=2, downsample_factor=2, width=4, layers=2)
     images = torch.tensor(list(itertools.product((0.0, 1.0), repeat=8))).view(-1, 1, 2, 4)
     latents = torch.randn(1, 2, 1, 2).expand(len(images), -1, -1, -1)
     assert (-decoder.nats(images, latents)).exp().sum().item() == pytest.approx(1, abs=1e-4)
@@ -39,7 +39,7 @@ def test_probabilities_of_all_images_sum_to_one():
 
 def test_drawn_images_have_the_distribution_of_the_pixels():
     torch.manual_seed(2)
-    decoder = PixelDecoder(dim=2, factor=2, width=4, layers=2)
+    decoder = PixelDecoder(dim=2, downsample_factor=2, width=4, layers=2)
     latents = torch.randn(1, 2, 1, 1).expand(4000, -1, -1, -1)
     drawn = decoder.draw(latents, (2, 2), seed=0)
     images = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4))).view(-1, 1, 2, 2)

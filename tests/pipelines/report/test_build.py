@@ -98,7 +98,7 @@ def log(path, rows):
 def make_run(path, classes=("cat", "dog"), layout=LAYOUT):
     size = {"height": 28, "width": 30}
     data = {"train": {"source": "pets", "count": 4321, "preprocessing": size}}
-    model(path / "tokenizer", {"data": data}, TOKENIZER, {"stage1": {"hidden": 77}})
+    model(path / "tokenizer", {"data": data}, TOKENIZER, {"stage1": {"width": 77}})
     config = {"model": {"_target_": "a.b.Transformer"}, "layout": layout.to_dict(), "num_classes": len(classes)}
     model(path / "prior", {**config, "class_names": list(classes), "tokenizer": FINGERPRINT}, PRIOR, {"layers": 99})
     store(path / "codes" / "train", layout)
@@ -303,7 +303,7 @@ def test_names_are_shown_as_they_are(tmp_path):
 def test_settings_and_fingerprints_are_there(run):
     texts = Page(report(run)).texts
     assert {"tokenizer/settings.yaml", "prior/settings.yaml", "samples/settings.yaml", FINGERPRINT} <= set(texts)
-    assert any("hidden: 77" in words for words in texts)
+    assert any("width: 77" in words for words in texts)
     assert sum(bool(re.fullmatch("[0-9a-f]{64}", words)) for words in texts) == 3
 
 

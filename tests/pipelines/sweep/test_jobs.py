@@ -76,7 +76,7 @@ def test_jobs_share_stage_one_and_one_that_fails_leaves_the_others(sweep, tmp_pa
 
 @pytest.mark.slow
 def test_two_processes_a_job_run_that_job_alone(sweep, tmp_path):
-    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    two = ["hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2"]
     code, said = sweep(*two, "stage2.label_dropout=0.1,2,0.2")
     assert code == 1
     folder = tmp_path / "sweep"
@@ -105,13 +105,13 @@ def test_a_wrong_sweep_is_refused_before_any_job(sweep, words, message, tmp_path
 
 def test_a_sweep_that_torchrun_starts_is_refused_by_every_process(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pipelines.run"]
-    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    two = ["hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2"]
     ended = subprocess.run(
         [*torchrun, "-m", *TINY, *two, "output=sweep", "seed=1,2"], cwd=tmp_path, capture_output=True, text=True
     )
     assert ended.returncode == 1
     (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert "trainer=ddp trainer.devices=N" in said
+    assert "hardware=ddp hardware.devices=N" in said
     assert "hydra/launcher=submitit_slurm" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -144,7 +144,7 @@ def test_a_job_that_exits_is_listed_and_the_next_one_starts(sweep, tmp_path):
 
 
 def test_a_job_whose_process_is_killed_leaves_the_others(sweep, forked, tmp_path):
-    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trust=[tests]"]
+    two = ["hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2", "trust=[tests]"]
     code, said = sweep(*two, "callbacks.stage2=[{_target_:tests.support.own_classes.KillRank,rank:1}],[]")
     assert code == 1
     killed, finished = read_records(tmp_path / "sweep")

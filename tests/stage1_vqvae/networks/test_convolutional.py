@@ -4,22 +4,29 @@ import torch
 from stage1_vqvae.networks.convolutional import Decoder, Encoder, ResidualStack
 
 
-@pytest.mark.parametrize("factor", [2, 4, 8, 16])
+@pytest.mark.parametrize("downsample_factor", [2, 4, 8, 16])
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("norm", ["none", "group"])
-def test_shapes_mirror(factor, channels, norm):
-    shape = {"channels": channels, "dim": 5, "hidden": 8, "residual_hidden": 4, "residual_layers": 2, "factor": factor}
+def test_shapes_mirror(downsample_factor, channels, norm):
+    shape = {
+        "channels": channels,
+        "dim": 5,
+        "width": 8,
+        "residual_width": 4,
+        "residual_layers": 2,
+        "downsample_factor": downsample_factor,
+    }
     shape["norm"] = norm
-    images = torch.zeros(2, channels, 2 * factor, 3 * factor)
+    images = torch.zeros(2, channels, 2 * downsample_factor, 3 * downsample_factor)
     latents = Encoder(**shape)(images)
     assert latents.shape == (2, 5, 2, 3)
     assert Decoder(**shape)(latents).shape == images.shape
 
 
-@pytest.mark.parametrize("factor", [0, 1, 3, 12])
-def test_factor_is_a_power_of_two(factor):
-    with pytest.raises(ValueError, match=f"power of two of at least 2, got {factor}"):
-        Encoder(1, 4, 8, 4, 1, factor)
+@pytest.mark.parametrize("downsample_factor", [0, 1, 3, 12])
+def test_factor_is_a_power_of_two(downsample_factor):
+    with pytest.raises(ValueError, match=f"power of two of at least 2, got {downsample_factor}"):
+        Encoder(1, 4, 8, 4, 1, downsample_factor)
 
 
 @pytest.mark.parametrize("norm", ["none", "group"])

@@ -28,7 +28,7 @@ def digest(module):
 
 def vqvae(name):
     quantizer = trained(name)
-    return VQVAE((8, 8), 1, quantizer, hidden=8, residual_hidden=4, residual_layers=1).eval()
+    return VQVAE((8, 8), 1, quantizer, width=8, residual_width=4, residual_layers=1).eval()
 
 
 @every

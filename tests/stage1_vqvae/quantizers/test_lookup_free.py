@@ -41,7 +41,7 @@ def test_codes_are_the_nearest_corner_and_zero_is_the_lowest(family):
 @pytest.mark.parametrize("temperature", [1.0, 0.2])
 def test_loss_is_commitment_and_entropies_of_the_whole_softmax(family, temperature):
     torch.manual_seed(0)
-    quantizer = family(dim=4, commitment=0.3, entropy=0.7, diversity=1.5, temperature=temperature)
+    quantizer = family(dim=4, commitment_cost=0.3, entropy=0.7, diversity=1.5, temperature=temperature)
     z = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
     loss = quantizer(z).loss
     (given,) = torch.autograd.grad(loss, z)

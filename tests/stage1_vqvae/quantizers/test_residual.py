@@ -62,7 +62,7 @@ def test_the_sums_gradient_is_the_identity_under_straight_through(inner, dropout
 
 @pytest.mark.parametrize("inner", [VectorQuantizer, SimVQ])
 def test_commitment_is_that_of_every_partial_sum(inner):
-    quantizer = built(inner(dim=3, codebook_size=7, commitment=0.4), commitment=0.4)
+    quantizer = built(inner(dim=3, codebook_size=7, commitment_cost=0.4), commitment_cost=0.4)
     z = torch.randn(2, 3, 5, requires_grad=True)
     found = quantizer(z)
     (given,) = torch.autograd.grad(found.loss, z)
@@ -75,7 +75,7 @@ def test_commitment_is_that_of_every_partial_sum(inner):
 
 def test_other_gradients_follow_the_chain_of_residuals():
     # FSQ of one odd channel: the slope of tanh(z) * reach / half.
-    quantizer = Residual(FSQ([5]), depth=2, commitment=0.0, scale=0.25)
+    quantizer = Residual(FSQ([5]), depth=2, commitment_cost=0.0, scale=0.25)
     z = torch.tensor([[[0.3, -0.7, 1.4]]], requires_grad=True)
     found = quantizer(z)
     found.vectors.sum().backward()

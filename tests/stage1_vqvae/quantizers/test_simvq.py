@@ -28,7 +28,7 @@ def test_codes_are_the_nearest_of_the_mapped_codebook_in_numpy():
 
 def test_beta_weighs_the_encoders_side_alone():
     torch.manual_seed(0)
-    quantizer = SimVQ(dim=3, codebook_size=5, commitment=0.7)
+    quantizer = SimVQ(dim=3, codebook_size=5, commitment_cost=0.7)
     z = torch.randn(2, 3, 4, requires_grad=True)
     quantized = quantizer(z)
     quantized.loss.backward()

@@ -67,7 +67,7 @@ def test_cosine_codes_have_the_smallest_angle_in_numpy(family, shape, seed):
 
 def test_cosine_loss_is_of_directions_and_its_gradient_turns_only():
     torch.manual_seed(0)
-    quantizer = started(VectorQuantizer, torch.randn(5, 3), commitment=0.7, metric="cosine")
+    quantizer = started(VectorQuantizer, torch.randn(5, 3), commitment_cost=0.7, metric="cosine")
     z = (10 * torch.randn(2, 3, 4)).requires_grad_()
     quantized = quantizer(z)
     quantized.loss.backward()
@@ -104,7 +104,7 @@ def test_rotation_gradient_keeps_its_angle_to_the_vector():
 
 def test_loss_is_equation_3_and_its_gradients_go_where_the_paper_says():
     torch.manual_seed(0)
-    quantizer = started(VectorQuantizer, torch.randn(5, 3), commitment=0.7)
+    quantizer = started(VectorQuantizer, torch.randn(5, 3), commitment_cost=0.7)
     z = torch.randn(2, 3, 4, requires_grad=True)
     quantized = quantizer(z)
     nearby = quantizer.codebook.detach()[quantized.codes].movedim(-1, 1)
@@ -408,7 +408,7 @@ class Decode(Encode):
 def test_exports_encode_and_decode_for_any_batch(family, options):
     torch.manual_seed(0)
     quantizer = family(dim=4, codebook_size=70, **options)
-    model = VQVAE((8, 8), 3, quantizer, hidden=8, residual_hidden=4, factor=4)
+    model = VQVAE((8, 8), 3, quantizer, width=8, residual_width=4, downsample_factor=4)
     model(torch.randn(30, 3, 8, 8))
     model.eval()
     dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)

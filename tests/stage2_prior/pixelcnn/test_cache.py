@@ -78,7 +78,7 @@ def test_two_at_once_do_not_disturb_each_other():
 
 def test_an_image_costs_no_more_than_one_forward_pass():
     layout = CodeLayout(((8, 8),), (16,))
-    prior, codes = build(layout, layers=6, channels=16), random_codes(layout, 2)
+    prior, codes = build(layout, layers=6, width=16), random_codes(layout, 2)
     labels = LABELS[:2]
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         prior(codes, labels)

@@ -42,7 +42,7 @@ def test_finer_codes_do_not_count():
 
 def test_parts_that_there_are_not_are_refused():
     with pytest.raises(ValueError, match="grids are 0 to 1, coarse to fine, got level 2"):
-        PixelCNN(TWO_LEVELS, layers=1, channels=8).level(2)
+        PixelCNN(TWO_LEVELS, layers=1, width=8).level(2)
     with pytest.raises(
         ValueError, match="a Transformer has no part for grid 0 alone: train it whole, or use a PixelCNN"
     ):

@@ -126,7 +126,7 @@ def test_a_gated_layer_is_its_equation():
 
 @pytest.mark.parametrize("layout", [SQUARE, TWO_LEVELS], ids=lambda layout: str(layout.grids))
 def test_starts_near_uniform(layout):
-    nats = build(layout, channels=64).nats(random_codes(layout, 16)).mean()
+    nats = build(layout, width=64).nats(random_codes(layout, 16)).mean()
     assert nats.item() == pytest.approx(layout.codebook_size_at().log().mean().item(), rel=0.03)
 
 
@@ -226,11 +226,11 @@ def test_impossible_settings_are_refused():
         with pytest.raises(ValueError, match=f"from 1 to layers = 5, or null, got {every}"):
             PixelCNN(SQUARE, layers=5, attention_every=every)
     with pytest.raises(ValueError, match="heads divide the channels, got 3 heads and 16 channels"):
-        PixelCNN(SQUARE, channels=16, attention_every=1, heads=3)
+        PixelCNN(SQUARE, width=16, attention_every=1, heads=3)
 
 
 def test_each_grids_stack_has_its_own_shape():
-    prior = build(TWO_LEVELS, channels=[8, 12], layers=[3, 2], attention_every=[2, None], heads=2, dropout=[0.0, 0.5])
+    prior = build(TWO_LEVELS, width=[8, 12], layers=[3, 2], attention_every=[2, None], heads=2, dropout=[0.0, 0.5])
     coarse, fine = prior.grid_stacks
     assert [len(stack.layers) for stack in (coarse, fine)] == [3, 2]
     assert [stack.code.embedding_dim for stack in (coarse, fine)] == [8, 12]

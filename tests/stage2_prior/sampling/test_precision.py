@@ -20,7 +20,7 @@ def prior(request):
     if request.param is Transformer:
         model = Transformer(LAYOUT, 3, width=32, layers=2, heads=2)
     else:
-        model = PixelCNN(LAYOUT, 3, channels=16, layers=3, attention_every=2, heads=2)
+        model = PixelCNN(LAYOUT, 3, width=16, layers=3, attention_every=2, heads=2)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     return model.eval()

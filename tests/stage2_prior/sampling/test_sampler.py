@@ -43,7 +43,7 @@ def build(kind, layout=LAYOUT, std=0.5, classes=2):
     if kind is Transformer:
         model = Transformer(layout, classes, width=16, layers=1, heads=2)
     else:
-        model = PixelCNN(layout, classes, channels=8, layers=2)
+        model = PixelCNN(layout, classes, width=8, layers=2)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=std)
     return model.eval()

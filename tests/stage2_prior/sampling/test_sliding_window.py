@@ -119,18 +119,18 @@ def test_other_layouts_and_smaller_grids_are_refused(layout, shape, message):
         sample_larger(prior, torch.tensor([-1]), torch.zeros(1, shape[0] * shape[1]), shape)
 
 
-@pytest.mark.parametrize("margin", [0, 2])
+@pytest.mark.parametrize("padding", [0, 2])
 @torch.no_grad()
-def test_larger_grids_are_decoded(margin):
+def test_larger_grids_are_decoded(padding):
     quantizer = EMAVectorQuantizer(dim=4, codebook_size=5)
-    size = (16 - 2 * margin, 12 - 2 * margin)
-    model = VQVAE(size, 1, quantizer, hidden=8, residual_hidden=4, residual_layers=1, margin=margin).eval()
+    size = (16 - 2 * padding, 12 - 2 * padding)
+    model = VQVAE(size, 1, quantizer, width=8, residual_width=4, residual_layers=1, padding=padding).eval()
     codes = torch.randint(5, (2, 12))
     assert torch.equal(model.decode(codes, size), model.decode(codes))
-    larger = (32 - 2 * margin, 40 - 2 * margin)
+    larger = (32 - 2 * padding, 40 - 2 * padding)
     assert model.layout_of(larger).grids == ((8, 10),)
     assert model.decode(torch.randint(5, (2, 80)), larger).shape == (2, 1, *larger)
-    with pytest.raises(ValueError, match="not divisible by factor 4"):
+    with pytest.raises(ValueError, match="not divisible by downsample_factor 4"):
         model.layout_of((33, 40))
 
 
@@ -141,7 +141,7 @@ def test_larger_images_of_a_run(tiny_run):
     assert samples.codes.shape == (3, 4 * 8)
     assert torch.equal(generator.sample(2, seed=1, first=1, image_size=(28, 60)).images, samples.images[1:])
     assert torch.equal(generator.sample(2, image_size=(28, 28)).images, generator.sample(2).images)
-    with pytest.raises(ValueError, match=r"34×32 \(margin included\) is not divisible by factor 8: 32×32"):
+    with pytest.raises(ValueError, match=r"34×32 \(padding included\) is not divisible by downsample_factor 8: 32×32"):
         generator.sample(1, image_size=(30, 28))
 
 
