@@ -51,7 +51,7 @@ def collapse(settings: Settings) -> None:
     output = Path(settings["output"])
     model = build(settings["autoencoder"], "autoencoder", settings["trust"])
     optimization = build(settings["optimization"], "optimization", settings["trust"])
-    trainer = build({"_target_": "pipelines.training.fit.StageTrainer", **settings["trainer"]}, "trainer")
+    trainer = build({"_target_": "pipelines.training.StageTrainer", **settings["trainer"]}, "trainer")
     hardware = build(settings["hardware"], "hardware")
     depends = {name: settings[name] for name in ("autoencoder", "optimization", "trainer", "batch_size", "seed")}
     claim(output / "settings.yaml", {**depends, "data": image_settings(settings)}, "collapse experiment")
@@ -63,7 +63,7 @@ def collapse(settings: Settings) -> None:
         data = StageData(images.train, images.validation, settings["batch_size"], settings["seed"], images.workers)
         fit("collapse", module, data, output / "checkpoints", trainer, hardware, [])
         if collectives.rank() == 0:
-            save_model(output, "latent_pixels", model, {"model": settings["autoencoder"]})
+            save_model(output, "latent_pixels", model, {"model": settings["autoencoder"]}, settings["trust"])
         collectives.barrier()
     Saved.open(output, "latent_pixels").load_weights(model)
     if collectives.rank() == 0:

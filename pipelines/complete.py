@@ -27,6 +27,7 @@ from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.preprocessing import Preprocessing
 from stage1_vqvae.files import replacing
 from stage2_prior.prior import NO_LABEL
+from stage2_prior.sampling import SamplingSettings
 
 SHOWN = 20
 """Images in the picture."""
@@ -85,7 +86,12 @@ def write_completions(generator: Generator, output: Path, settings: Settings, as
     made_by = {**vars(generator.settings_with(**asked)), "prior": generator.fingerprint}
     originals = read_originals(generator, settings)
     named = {key: settings[key] for key in ("images", "keep", "box", "n", "label", "seed", "candidates")}
-    claim(output / "settings.yaml", {**named, "digest": originals.digest, **made_by}, "set of completions")
+    claim(
+        output / "settings.yaml",
+        {**named, "digest": originals.digest, **made_by},
+        "set of completions",
+        vars(SamplingSettings()),
+    )
     if (output / "images.npz").exists():
         console.print(f"[green]✓[/] completions: already drawn ({output})")
         return

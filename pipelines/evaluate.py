@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.table import Table
 
-from pipelines.artifacts.models import Saved, load_tokenizer, read_yaml
+from pipelines.artifacts.models import Saved, load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.command import Settings, command, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
+from pipelines.config.migrations import modernised
 from pipelines.distributed import collectives
 from pipelines.evaluation.features import Features, InceptionFeatures, TrainedNetwork
 from pipelines.evaluation.samples import measure_samples
@@ -23,7 +24,7 @@ from pipelines.report.build import write_report
 from pipelines.sample import asked_for, check, default_name, write_samples
 from pipelines.train_stage1 import image_settings, open_images
 from stage1_vqvae.data.dataset import ImageData
-from stage1_vqvae.files import read_json, write_json
+from stage1_vqvae.files import read_json, read_yaml, write_json
 from stage2_prior.code_store.manifest import digest_of
 
 
@@ -41,7 +42,8 @@ def evaluate(settings: Settings) -> None:
     prior = generator.prior if generator else None
     subject = Subject(tokenizer.to(device), prior, names, images, settings["batch_size"], settings["seed"])
     output = Path(settings["output"] or run.evaluations / folder_name(run, settings, asked))
-    claim(output / "settings.yaml", made_by(saved, generator, settings, asked, images), "set of figures")
+    made = made_by(saved, generator, settings, asked, images)
+    claim(output / "settings.yaml", made, "set of figures", trust=settings["trust"])
 
     trained: TrainedNetwork = network.load(network_folder(output, images, settings), images, settings["seed"], device)
     features: Features = trained if settings["features"] == "own" else InceptionFeatures(device)
@@ -91,7 +93,7 @@ def data_settings(run: RunFolder, settings: Settings) -> Any:
     """The data asked for, or the run's own."""
     if settings.get("data") is not None:
         return settings["data"]
-    return read_yaml(run.tokenizer / "settings.yaml")["data"]
+    return modernised(read_yaml(run.tokenizer / "settings.yaml"))["data"]
 
 
 def check_classes(names: tuple[str, ...], images: ImageData) -> None:

@@ -39,7 +39,7 @@ def extract_codes(settings: Settings) -> None:
         "copies": copies,
         "seed": settings["seed"],
     }
-    claim(run.path / "codes" / "settings.yaml", sources, "set of codes")
+    claim(run.path / "codes" / "settings.yaml", sources, "set of codes", trust=settings["trust"])
     if all((run.codes(split) / "manifest.json").exists() for split in SPLITS):
         console.print(f"[green]✓[/] codes: already extracted ({run.path / 'codes'})")
         return

@@ -71,7 +71,7 @@ def check(settings: Settings) -> None:
         callbacks(settings, stage)
         build(settings[stage]["optimization"], f"{stage}.optimization", trust)
         trainer = build(
-            {"_target_": "pipelines.training.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer"
+            {"_target_": "pipelines.training.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer"
         )
     if build(settings["hardware"], "hardware").sharded:
         refuse_unsharded(trainer)
@@ -85,7 +85,7 @@ def check(settings: Settings) -> None:
         prior if level is None else prior.level(level), settings["stage2"]["label_dropout"], 0.0, optimization
     )
     build(settings["logger"], "logger", trust)
-    sampling = build({"_target_": "stage2_prior.sampling.sampler.SamplingSettings", **settings["sampling"]}, "sampling")
+    sampling = build({"_target_": "stage2_prior.sampling.SamplingSettings", **settings["sampling"]}, "sampling")
     if sampling.guidance != 1 and settings["stage2"]["label_dropout"] == 0:
         raise ValueError(
             f"sampling.guidance={sampling.guidance} needs a prior that also learned images without their labels: "

@@ -26,6 +26,7 @@ from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
 from pipelines.generator import Generator
 from pipelines.tracking.image_logging import grid, save_picture
+from stage2_prior.sampling import SamplingSettings
 
 RECIPE = "recipe"
 """Value of a sampling setting that leaves it to the recipe which trained the prior."""
@@ -58,7 +59,7 @@ def write_samples(generator: Generator, output: Path, settings: Settings, asked:
     check(generator, settings)
     made_by = {**vars(generator.settings_with(**asked)), "prior": generator.fingerprint}
     named = {"n": n, "label": label, "seed": seed, **larger_sides(settings)}
-    claim(output / "settings.yaml", {**named, **made_by}, "set of samples")
+    claim(output / "settings.yaml", {**named, **made_by}, "set of samples", vars(SamplingSettings()))
     if (output / "images.npz").exists():
         shutil.rmtree(output / "parts", ignore_errors=True)  # of a command killed at its very end
         console.print(f"[green]✓[/] samples: already drawn ({output})")

@@ -34,11 +34,11 @@ def train_stage1(settings: Settings) -> None:
     model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization", trust)
-    trainer = build({"_target_": "pipelines.training.fit.StageTrainer", **stage["trainer"]}, "stage1.trainer")
+    trainer = build({"_target_": "pipelines.training.StageTrainer", **stage["trainer"]}, "stage1.trainer")
     hardware = build(settings["hardware"], "hardware")
     own = callbacks(settings, "stage1")
     tracker = build(settings["logger"], "logger", trust)
-    claim(run.tokenizer / "settings.yaml", training_settings(settings), "tokenizer")
+    claim(run.tokenizer / "settings.yaml", training_settings(settings), "tokenizer", trust=trust)
     if finished(run.tokenizer):
         console.print(f"[green]✓[/] tokenizer: already trained ({run.tokenizer})")
         return
@@ -52,7 +52,7 @@ def train_stage1(settings: Settings) -> None:
         figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
         if collectives.rank() == 0:
             write_json(run.tokenizer / "metrics.json", figures)
-            save_model(run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": described(images)})
+            save_model(run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": described(images)}, trust)
             for board in boards(loggers):
                 board.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()

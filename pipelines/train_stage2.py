@@ -70,7 +70,7 @@ def train_stage2(settings: Settings) -> None:
     if part.level is not None:
         build(settings["stage2"]["model"], "stage2.model", settings["trust"], layout=tokenizer.layout).level(part.level)
         check_agreement(run, sources)
-    claim(part.folder / "settings.yaml", sources, part.name)
+    claim(part.folder / "settings.yaml", sources, part.name, trust=settings["trust"])
     if finished(part.folder):
         console.print(f"[green]✓[/] {part.name}: already trained ({part.folder})")
     else:
@@ -107,7 +107,7 @@ def check_training(settings: Settings) -> None:
 
 def stage_trainer(settings: Settings) -> StageTrainer:
     """How long and how carefully stage two trains."""
-    return build({"_target_": "pipelines.training.fit.StageTrainer", **settings["stage2"]["trainer"]}, "stage2.trainer")
+    return build({"_target_": "pipelines.training.StageTrainer", **settings["stage2"]["trainer"]}, "stage2.trainer")
 
 
 def train_part(
@@ -157,7 +157,7 @@ def train_part(
             write_json(part.folder / "metrics.json", figures)
             if part.level is not None:
                 write_record(part.folder, settings)
-            save_model(part.folder, part.kind, model, config)
+            save_model(part.folder, part.kind, model, config, trust)
             for board in boards(loggers) if part.level is None else ():
                 board.log_lineage(prior_artifact(run), [codes_artifact(run)])
     collectives.barrier()

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 TEMPORARY = ".tmp-"
 """Prefix of a file that is being written. One that a killed process left is removed by the folder's next writer."""
 
@@ -116,6 +118,24 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Plain data of a YAML file.
+
+    Raises:
+        ValueError: If it is not YAML.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def write_yaml(path: str | Path, plain: Any) -> None:
+    """Write plain data, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def sha256(path: str | Path) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.artifacts.models import Saved, read_yaml, save_model, write_yaml
+from pipelines.artifacts.models import Saved, save_model
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.config.claims import differences
+from pipelines.config.claims import comparable, differences
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
 from stage1_vqvae.codes import CodeLayout
-from stage1_vqvae.files import read_json, write_json
+from stage1_vqvae.files import read_json, read_yaml, write_json, write_yaml
 from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.prior import Prior
 
@@ -38,8 +38,8 @@ def check_agreement(run: RunFolder, settings: Mapping[str, Any]) -> None:
         settings: What the part is claimed with.
     """
     for path in sorted((run.prior / "levels").glob("*/settings.yaml")):
-        other = read_yaml(path)
-        for of_part, mine in ((other["tokenizer"], settings["tokenizer"]), (model(other), model(settings))):
+        other = comparable(read_yaml(path))
+        for of_part, mine in ((other["tokenizer"], settings["tokenizer"]), (model(other), model(comparable(settings)))):
             if found := differences(of_part, mine):
                 raise ValueError(
                     f"{path.parent} holds a part of another prior ({found[0].removeprefix(': ')}): "
@@ -72,8 +72,8 @@ def join_levels(run: RunFolder, trust: Sequence[str]) -> None:
     figures = [read_json(run.level(grid) / "metrics.json") for grid in range(len(layout.grids))]
     write_json(run.prior / "metrics.json", joined_figures(figures, layout))
     write_yaml(run.prior / "settings.yaml", read_yaml(run.level(0) / "settings.yaml"))
-    config = {key: value for key, value in first.config.items() if key not in ("kind", "format")}
-    save_model(run.prior, "prior", prior, config)
+    config = {key: value for key, value in first.config.items() if key not in ("kind", "format", "version")}
+    save_model(run.prior, "prior", prior, config, trust)
     collectives.barrier()
 
 

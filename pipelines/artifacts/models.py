@@ -9,21 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from pipelines.config.instantiate import build
+from pipelines.artifacts.provenance import version_of
+from pipelines.config.instantiate import build, with_defaults
+from pipelines.config.migrations import modernised, modernised_weights
 from pipelines.config.redaction import redact
 from stage1_vqvae.codes import CodeLayout
-from stage1_vqvae.files import replacing
+from stage1_vqvae.files import read_yaml, replacing, write_yaml
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from stage2_prior.sampling.sampler import SamplingSettings
 
-FORMAT = 1
-"""Version of the files; one that is not known is refused rather than guessed at."""
+FORMAT = 2
+"""Version of the files that are written; one that is not known is refused rather than guessed at."""
+
+READABLE = (1, 2)
+"""Versions that are read: 1 is that of 0.1.0, whose fingerprint covered import paths and descriptions too."""
+
+DESCRIPTIVE = ("class_names", "data", "sampling")
+"""What a configuration says of a model that changes none of its numbers."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,15 @@ class Saved:
             if not (folder / name).is_file():
                 raise ValueError(f"{folder} holds no finished {kind} ({name} is missing): train it first")
         config = read_yaml(folder / "config.yaml")
-        if not isinstance(config, dict) or config.get("kind") != kind or config.get("format") != FORMAT:
-            found = {key: config.get(key) for key in ("kind", "format")} if isinstance(config, dict) else config
-            raise ValueError(f"{folder}/config.yaml: kind {kind}, format {FORMAT} expected, got {found}")
-        return cls(folder, config, fingerprint(folder))
+        if not isinstance(config, dict) or config.get("kind") != kind or config.get("format") not in READABLE:
+            found = (
+                {key: config.get(key) for key in ("kind", "format", "version")} if isinstance(config, dict) else config
+            )
+            raise ValueError(
+                f"{folder}/config.yaml: kind {kind}, format {' or '.join(map(str, READABLE))} expected, got {found}: "
+                "use the version that wrote it, or train again"
+            )
+        return cls(folder, modernised(config), fingerprint(folder))
 
     def load_weights(self, model: nn.Module) -> None:
         """Load the weights, every one of them and no other.
@@ -62,6 +74,8 @@ class Saved:
             weights = load_file(path)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read ({error}): restore it or train again") from error
+        if "model" in self.config:
+            weights = modernised_weights(self.config["model"], weights)
         expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in weights.items()}
         if expected != found:
@@ -73,8 +87,18 @@ class Saved:
         model.load_state_dict(weights)
 
 
-def save_model(folder: str | Path, kind: str, model: nn.Module, config: Mapping[str, Any]) -> str:
+def save_model(
+    folder: str | Path, kind: str, model: nn.Module, config: Mapping[str, Any], trust: Sequence[str] = ()
+) -> str:
     """Write a model's folder, ``config.yaml`` last: a folder that has it is complete.
+
+    Args:
+        folder: Where to.
+        kind: What the model is, "tokenizer" or "prior" say.
+        model: Whose weights are written.
+        config: What else is to be known of it; arguments that it leaves to their defaults are written with these, so
+            that a later version's defaults change no model.
+        trust: Further packages whose classes may be named.
 
     Returns:
         The fingerprint.
@@ -83,18 +107,38 @@ def save_model(folder: str | Path, kind: str, model: nn.Module, config: Mapping[
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with replacing(folder / "model.safetensors") as temporary:
         temporary.write_bytes(save(weights))
-    write_yaml(folder / "config.yaml", redact({"kind": kind, "format": FORMAT, **config}))
+    described = {key: with_defaults(value, trust, but=config) for key, value in config.items()}
+    head = {"kind": kind, "format": FORMAT, "version": version_of("vqvae-prior")}
+    write_yaml(folder / "config.yaml", redact({**head, **described}))
     return fingerprint(folder)
 
 
 def fingerprint(folder: str | Path) -> str:
-    """SHA-256 over a model's configuration and weights, in hexadecimal."""
+    """SHA-256 over a model's weights and what of its configuration changes its numbers, in hexadecimal.
+
+    Of a class only its name counts, not where it is imported from, so that moving one breaks no run. It is a function
+    of the two files alone: what a folder was once known by, it is known by in every later version.
+    """
+    config = read_yaml(Path(folder) / "config.yaml")
+    if config.get("format") != 1:
+        unread = {*DESCRIPTIVE, "format", "version"}
+        config = {key: _by_class_name(value) for key, value in config.items() if key not in unread}
     digest = hashlib.sha256()
     # The configuration's content, not its bytes: a comment or another order of keys makes no other model.
-    digest.update(json.dumps(read_yaml(Path(folder) / "config.yaml"), sort_keys=True).encode())
+    digest.update(json.dumps(config, sort_keys=True).encode())
     with open(Path(folder) / "model.safetensors", "rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _by_class_name(plain: Any) -> Any:
+    """Plain data in which classes are named without their module."""
+    if isinstance(plain, list):
+        return [_by_class_name(value) for value in plain]
+    if not isinstance(plain, dict):
+        return plain
+    node = {key: _by_class_name(value) for key, value in plain.items()}
+    return node | ({"_target_": str(node["_target_"]).rpartition(".")[2]} if "_target_" in node else {})
 
 
 def load_tokenizer(folder: str | Path, trust: Sequence[str] = ()) -> tuple[Tokenizer, Saved]:
@@ -134,21 +178,3 @@ def load_prior(folder: str | Path, tokenizer: str, trust: Sequence[str] = ()) ->
 def sampling_settings(saved: Saved) -> SamplingSettings:
     """How the recipe that trained a prior draws from it."""
     return SamplingSettings(**saved.config["sampling"])
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Plain data of a YAML file.
-
-    Raises:
-        ValueError: If it is not YAML.
-    """
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def write_yaml(path: str | Path, plain: Any) -> None:
-    """Write plain data, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")

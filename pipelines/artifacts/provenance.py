@@ -22,12 +22,13 @@ def write_record(folder: Path, settings: Mapping[str, Any]) -> None:
     """Keep the command line of what is done: all that the folder holds was claimed by these very settings."""
     overrides = settings.get("overrides")
     if overrides is not None:
-        versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+        versions = {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES}
         record = {"overrides": list(overrides), "hardware": settings["hardware"], "versions": versions}
         write_json(folder / RECORD, redact(record))
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Version of an installed package; "unknown" of one that is not."""
     try:
         return version(package)
     except PackageNotFoundError:  # run from a folder that was never installed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,13 +17,13 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from pipelines.config.instantiate import find, name_of
+from pipelines.config.instantiate import find, hints_of, name_of
 from pipelines.config.schema import KEYS
 
 TARGETS = {
-    "stage1.trainer": "pipelines.training.fit.StageTrainer",
-    "stage2.trainer": "pipelines.training.fit.StageTrainer",
-    "sampling": "stage2_prior.sampling.sampler.SamplingSettings",
+    "stage1.trainer": "pipelines.training.StageTrainer",
+    "stage2.trainer": "pipelines.training.StageTrainer",
+    "sampling": "stage2_prior.sampling.SamplingSettings",
 }
 """Nodes that say no target, since it is always the same."""
 
@@ -184,7 +183,7 @@ def _signature(target: Any) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         made = find(target, "")
     except ValueError:
         return {}, {}
-    hints = typing.get_type_hints(made.__init__ if inspect.isclass(made) else made)
+    hints = hints_of(made)
     documented = reversed(made.__mro__) if inspect.isclass(made) else [made]  # a class says what its base does not
     meanings: dict[str, str] = {}
     for part in documented:

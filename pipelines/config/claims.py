@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.artifacts.models import read_yaml, write_yaml
+from pipelines.config.instantiate import with_defaults
+from pipelines.config.migrations import modernised
 from pipelines.config.redaction import redact
 from pipelines.distributed import collectives
-from stage1_vqvae.files import check_writable
+from stage1_vqvae.files import check_writable, read_yaml, write_yaml
 
 
-def claim(path: Path, settings: Mapping[str, Any], what: str) -> None:
+def claim(
+    path: Path,
+    settings: Mapping[str, Any],
+    what: str,
+    defaults: Mapping[str, Any] | None = None,
+    trust: Sequence[str] = (),
+) -> None:
     """Say that ``settings``, secrets aside, make what lies beside ``path``; called before work starts.
 
     Args:
         path: A YAML file.
         settings: Plain data.
         what: Name of the thing, for the message.
+        defaults: Values of keys that an earlier version did not write.
+        trust: Further packages whose classes may be named.
 
     Raises:
         ValueError: If other settings made what is there.
@@ -26,7 +35,8 @@ def claim(path: Path, settings: Mapping[str, Any], what: str) -> None:
     """
     settings = redact(settings)
     if path.exists():
-        difference = differences(read_yaml(path), settings)
+        old, new = ({**(defaults or {}), **comparable(plain, trust)} for plain in (read_yaml(path), settings))
+        difference = differences(old, new)
         if difference:
             shown = "; ".join(difference[:3]) + (f"; and {len(difference) - 3} more" if len(difference) > 3 else "")
             raise ValueError(
@@ -38,6 +48,20 @@ def claim(path: Path, settings: Mapping[str, Any], what: str) -> None:
         check_writable(path.parent, room=0)
         write_yaml(path, dict(settings))
     collectives.barrier()
+
+
+def comparable(settings: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings of any version by today's names, with what they leave to defaults written out."""
+    named = {key: _named(value) for key, value in modernised(settings).items()}
+    filled: dict[str, Any] = with_defaults(named, trust)
+    return filled
+
+
+def _named(value: Any) -> Any:
+    """A stage's settings in which those of its trainer say their class, as everything else does."""
+    if isinstance(value, Mapping) and isinstance(value.get("trainer"), Mapping):
+        return {**value, "trainer": {"_target_": "pipelines.training.StageTrainer", **value["trainer"]}}
+    return value
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

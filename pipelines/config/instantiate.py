@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Literal, Union
 
 OWN = ("stage1_vqvae", "stage2_prior", "pipelines")
@@ -76,10 +77,60 @@ def check(target: Callable[..., Any], arguments: Mapping[str, Any], path: str) -
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in arguments:
             raise ValueError(f"{path}.{key}: a value is needed")
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    hints = hints_of(target)
     for key, value in arguments.items():
         if key in hints and not fits(value, hints[key]):
             raise ValueError(f"{path}.{key}: {name_of(hints[key])} expected, got {value!r}")
+
+
+def with_defaults(node: Any, trust: Sequence[str] = (), but: Container[str] = ()) -> Any:
+    """A configuration in which the arguments that it leaves to their defaults are written out, as plain data.
+
+    Args:
+        node: Plain data.
+        trust: Further packages whose classes may be named. A class that cannot be found is left as it is.
+        but: Arguments of the outermost class that it gets from elsewhere.
+    """
+    if isinstance(node, list | tuple):
+        return [with_defaults(value, trust) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    filled = {key: with_defaults(value, trust) for key, value in node.items()}
+    if "_target_" not in filled:
+        return filled
+    try:
+        parameters = inspect.signature(find(str(filled["_target_"]), "", trust)).parameters
+    except ValueError:
+        return filled
+    for name, parameter in parameters.items():
+        default = _plain(parameter.default)
+        if default is not _NOT_PLAIN and name not in but:
+            filled.setdefault(name, default)
+    return filled
+
+
+_NOT_PLAIN = object()
+
+
+def _plain(value: Any) -> Any:
+    """A default as plain data; a mark for one that is missing or an object."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, str | int | float) else _NOT_PLAIN
+
+
+def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
+    """Type hints of a target's arguments, each read in the module that wrote it."""
+    if not inspect.isclass(target):
+        return typing.get_type_hints(target)
+    # A dataclass's own __init__ has the hints of its bases too, as text that only their modules can read.
+    found: dict[str, Any] = {}
+    for part in reversed(target.__mro__):
+        if dataclasses.is_dataclass(part):
+            found |= typing.get_type_hints(part)
+        elif "__init__" in vars(part):
+            found |= typing.get_type_hints(vars(part)["__init__"])
+    return found
 
 
 def suggestion(key: str, valid: Any) -> str:

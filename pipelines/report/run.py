@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines.artifacts.models import read_yaml
 from pipelines.artifacts.provenance import RECORD
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.tracking.base import read_metrics
 from stage1_vqvae.codes import CodeLayout
-from stage1_vqvae.files import read_json
+from stage1_vqvae.files import read_json, read_yaml
 from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.code_store.store import CodeStore
 

@@ -14,10 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from pipelines.artifacts.models import read_yaml, write_yaml
 from pipelines.config.redaction import redact
 from pipelines.distributed import collectives, launch
-from stage1_vqvae.files import read_json, write_json
+from stage1_vqvae.files import read_json, read_yaml, write_json, write_yaml
 
 Status = Literal["running", "finished", "failed", "stopped"]
 

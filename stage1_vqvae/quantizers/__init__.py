@@ -1,1 +1,5 @@
-"""Quantizers: one interface (:class:`~stage1_vqvae.quantizers.base.Quantizer`), one file per family."""
+"""Quantizers: one interface, :class:`Quantizer`, and one file for each family."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -26,10 +26,10 @@ from tests.faults.faults import SilentlyWrong, equal, fault
 from tests.stage1_vqvae.data.test_encoded import corruptions, photo
 
 MODEL = {
-    "_target_": "stage1_vqvae.vqvae.VQVAE",
+    "_target_": "stage1_vqvae.VQVAE",
     "image_size": [8, 8],
     "channels": 1,
-    "quantizer": {"_target_": "stage1_vqvae.quantizers.vector.EMAVectorQuantizer", "dim": 2, "codebook_size": 4},
+    "quantizer": {"_target_": "stage1_vqvae.quantizers.EMAVectorQuantizer", "dim": 2, "codebook_size": 4},
     "width": 4,
     "residual_width": 2,
     "downsample_factor": 4,

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.artifacts.models import fingerprint, read_yaml
+from pipelines.artifacts.models import fingerprint
 from pipelines.run import run
 from stage1_vqvae.data.augmentation import normalize
-from stage1_vqvae.files import read_json
+from stage1_vqvae.files import read_json, read_yaml
 from stage2_prior.code_store.store import CodeStore
 from tests.support.tiny import TINY, compose
 

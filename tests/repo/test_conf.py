@@ -40,7 +40,7 @@ COLLAPSE = [name for name in options("experiment") if name.startswith("collapse_
 def test_collapse_experiments_build(name):
     settings = compose(f"experiment={name}", command="collapse")
     assert isinstance(build(settings["autoencoder"], "autoencoder"), LatentPixelModel)
-    build({"_target_": "pipelines.training.fit.StageTrainer", **settings["training"]}, "training")
+    build({"_target_": "pipelines.training.StageTrainer", **settings["training"]}, "training")
 
 
 @pytest.mark.parametrize("name", sorted(set(options("experiment")) - set(COLLAPSE)))
@@ -53,7 +53,7 @@ def test_experiments_build(name):
     build(settings["data"], "data")
     for stage in ("stage1", "stage2"):
         build(settings[stage]["optimization"], f"{stage}.optimization")
-        build({"_target_": "pipelines.training.fit.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
+        build({"_target_": "pipelines.training.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
 
 
 OWN_EXPERIMENTS = set(options("experiment")) - set(COLLAPSE)

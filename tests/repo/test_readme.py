@@ -116,7 +116,7 @@ def test_pipeline_commands(command, run_here):
     if needs_more_than_a_cpu(words):
         code, shown = run_here([*words, "--cfg", "job"])
         assert code == 0
-        assert "_target_: pipelines.distributed.hardware.Hardware" in shown
+        assert "_target_: pipelines.distributed.Hardware" in shown
     else:
         code, shown = run_here(words)
         assert code in (0, None), code

@@ -218,7 +218,7 @@ def test_upsampling_multiplies_the_sides():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"one downsample_factor for each level's quantizer expected, got 2 quantizers and downsample_factors \[2\]",
+        match=r"one downsample_factor for each .* got 2 quantizers and downsample_factors \[2\]",
     ):
         two_levels(downsample_factors=[2])
     with pytest.raises(ValueError, match="downsample_factor is a power of two of at least 2, got 3"):

@@ -8,13 +8,13 @@ from pipelines.config.instantiate import build
 from stage1_vqvae.codes import CodeLayout
 
 TOKENIZER = {
-    "_target_": "stage1_vqvae.vqvae.VQVAE",
+    "_target_": "stage1_vqvae.VQVAE",
     "image_size": [8, 8],
     "channels": 1,
     "width": 8,
-    "quantizer": {"_target_": "stage1_vqvae.quantizers.vector.EMAVectorQuantizer", "dim": 4, "codebook_size": 8},
+    "quantizer": {"_target_": "stage1_vqvae.quantizers.EMAVectorQuantizer", "dim": 4, "codebook_size": 8},
 }
-PRIOR = {"_target_": "stage2_prior.transformer.model.Transformer", "width": 8, "layers": 1, "heads": 2}
+PRIOR = {"_target_": "stage2_prior.transformer.Transformer", "width": 8, "layers": 1, "heads": 2}
 
 
 @pytest.fixture

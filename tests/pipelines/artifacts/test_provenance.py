@@ -7,7 +7,7 @@ from stage1_vqvae.files import read_json
 
 
 def test_a_run_keeps_its_command_line_what_it_ran_on_and_versions(tmp_path):
-    trainer = {"_target_": "pipelines.distributed.hardware.Hardware", "accelerator": "cpu"}
+    trainer = {"_target_": "pipelines.distributed.Hardware", "accelerator": "cpu"}
     write_record(tmp_path, {"overrides": ["seed=3", "stage2=pixelcnn"], "hardware": trainer, "n": 5})
     record = read_json(tmp_path / RECORD)
     assert record["overrides"] == ["seed=3", "stage2=pixelcnn"]

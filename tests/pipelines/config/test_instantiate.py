@@ -6,8 +6,8 @@ from pipelines.config.instantiate import build, fits
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage1_vqvae.vqvae import VQVAE
 
-QUANTIZER = {"_target_": "stage1_vqvae.quantizers.vector.EMAVectorQuantizer", "dim": 4, "codebook_size": 8}
-MODEL = {"_target_": "stage1_vqvae.vqvae.VQVAE", "image_size": [8, 8], "channels": 1, "quantizer": QUANTIZER}
+QUANTIZER = {"_target_": "stage1_vqvae.quantizers.EMAVectorQuantizer", "dim": 4, "codebook_size": 8}
+MODEL = {"_target_": "stage1_vqvae.VQVAE", "image_size": [8, 8], "channels": 1, "quantizer": QUANTIZER}
 
 
 def test_builds_nested_nodes():
@@ -20,7 +20,7 @@ def test_builds_nested_nodes():
 def test_more_arguments_reach_the_outermost():
     built = build({"a": [QUANTIZER]}, "x")
     assert isinstance(built["a"][0], EMAVectorQuantizer)
-    assert build({"_target_": "stage1_vqvae.codes.CodeLayout", "grids": [[2, 2]]}, "x", codebook_sizes=[3]).length == 4
+    assert build({"_target_": "stage1_vqvae.CodeLayout", "grids": [[2, 2]]}, "x", codebook_sizes=[3]).length == 4
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import pytest
 
-from pipelines.artifacts.models import read_yaml
 from pipelines.config.claims import claim
 from pipelines.config.redaction import REDACTED, is_secret_name, redact
+from stage1_vqvae.files import read_yaml
 
 
 @pytest.mark.parametrize("name", ["api_key", "WANDB_API_KEY", "HF_TOKEN", "hub.token", "Password", "client-secret"])

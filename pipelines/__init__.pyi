@@ -1,0 +1,2 @@
+from .generator import Generator as Generator
+from .generator import Samples as Samples

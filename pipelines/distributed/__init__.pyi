@@ -1,0 +1,1 @@
+from .hardware import Hardware as Hardware

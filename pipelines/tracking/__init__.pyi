@@ -1,0 +1,3 @@
+from .base import Csv as Csv
+from .tensorboard import TensorBoard as TensorBoard
+from .wandb import Wandb as Wandb

@@ -1,0 +1,2 @@
+from .fit import StageTrainer as StageTrainer
+from .optimization import Optimization as Optimization

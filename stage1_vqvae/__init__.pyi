@@ -1,0 +1,5 @@
+from .codes import CodeLayout as CodeLayout
+from .tokenizer import Reconstruction as Reconstruction
+from .tokenizer import Tokenizer as Tokenizer
+from .vqvae import VQVAE as VQVAE
+from .vqvae2 import VQVAE2 as VQVAE2

@@ -1,0 +1,3 @@
+from .convolutional import Decoder as Decoder
+from .convolutional import Encoder as Encoder
+from .convolutional import ResidualStack as ResidualStack

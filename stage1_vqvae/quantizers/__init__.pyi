@@ -1,0 +1,11 @@
+from .base import Quantized as Quantized
+from .base import Quantizer as Quantizer
+from .fsq import FSQ as FSQ
+from .gumbel import GumbelSoftmax as GumbelSoftmax
+from .lookup_free import BinarySpherical as BinarySpherical
+from .lookup_free import LookupFree as LookupFree
+from .product import Product as Product
+from .residual import Residual as Residual
+from .simvq import SimVQ as SimVQ
+from .vector import EMAVectorQuantizer as EMAVectorQuantizer
+from .vector import VectorQuantizer as VectorQuantizer

@@ -1,0 +1,2 @@
+from .prior import NO_LABEL as NO_LABEL
+from .prior import Prior as Prior
