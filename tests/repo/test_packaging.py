@@ -1,12 +1,15 @@
 import importlib
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("conf", "pipelines", "stage1_vqvae", "stage2_prior")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -35,8 +38,36 @@ def test_commands_find_their_configuration_from_any_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_configuration_is_packaged():
-    assert PROJECT["tool"]["setuptools"]["package-data"]["conf"] == ["**/*.yaml"]
-    assert (ROOT / "conf" / "__init__.py").exists()
-    included = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
-    assert not any(pattern.startswith("tests") for pattern in included)
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Names of the files that an installation brings."""
+    folder = tmp_path_factory.mktemp("wheel")
+    hidden = shutil.ignore_patterns(".*", "runs", "build", "*.egg-info", "tests", "__pycache__")
+    shutil.copytree(ROOT, folder / "source", ignore=hidden)
+    (folder / "source" / "tests").mkdir()
+    (folder / "source" / "tests" / "__init__.py").touch()
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    command = [sys.executable, "-c", build, str(folder)]
+    made = subprocess.run(command, cwd=folder / "source", capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    (path,) = folder.glob("*.whl")
+    return set(zipfile.ZipFile(path).namelist())
+
+
+def test_an_installation_brings_every_file_that_is_read(wheel):
+    patterns = ("conf/**/*.yaml", "*/**/*.py", "*/**/*.pyi", "*/py.typed", "*/**/*.css", "*/**/*.html", "*/**/*.j2")
+    needed = {
+        str(path.relative_to(ROOT))
+        for pattern in patterns
+        for path in ROOT.glob(pattern)
+        if path.relative_to(ROOT).parts[0] in PACKAGES
+    }
+    assert {f"{package}/py.typed" for package in PACKAGES} <= needed
+    assert needed <= wheel
+
+
+def test_an_installation_brings_no_tests(wheel):
+    assert {name.partition("/")[0] for name in wheel} == {
+        *PACKAGES,
+        f"vqvae_prior-{PROJECT['project']['version']}.dist-info",
+    }
