@@ -1,4 +1,4 @@
-"""``python -m pipelines.evaluate``: figures of a run on held-out images, and of samples that are drawn for it."""
+"""``python -m pipelines.evaluate``: measure a run on held-out images, and samples that are drawn for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipelines.config.migrations import modernised
 from pipelines.distributed import collectives
 from pipelines.evaluation.features import Features, InceptionFeatures, TrainedNetwork
 from pipelines.evaluation.samples import measure_samples
-from pipelines.evaluation.tokenizer import Figures, Subject, measure_tokenizer
+from pipelines.evaluation.tokenizer import Metrics, Subject, measure_tokenizer
 from pipelines.evaluation.wording import TITLES, Sections, meaning, reading, remarks
 from pipelines.generator import Generator
 from pipelines.report.build import write_report
@@ -29,7 +29,11 @@ from stage2_prior.code_store.manifest import digest_of
 
 
 def evaluate(settings: Settings) -> None:
-    """Measure ``settings["model"]``; what is measured is not measured again, other settings lie elsewhere."""
+    """Measure the run in ``settings["model"]`` and write ``evaluation.json`` and the run's report.
+
+    Parts that an earlier evaluation of the same settings has measured are read from its files. Other settings have
+    another folder.
+    """
     run = RunFolder(Path(settings["model"]))
     network = build(settings["network"], "network", settings["trust"])
     device = build(settings["hardware"], "hardware").device
@@ -43,7 +47,7 @@ def evaluate(settings: Settings) -> None:
     subject = Subject(tokenizer.to(device), prior, names, images, settings["batch_size"], settings["seed"])
     output = Path(settings["output"] or run.evaluations / folder_name(run, settings, asked))
     made = made_by(saved, generator, settings, asked, images)
-    claim(output / "settings.yaml", made, "set of figures", trust=settings["trust"])
+    claim(output / "settings.yaml", made, "set of metrics", trust=settings["trust"])
 
     trained: TrainedNetwork = network.load(network_folder(output, images, settings), images, settings["seed"], device)
     features: Features = trained if settings["features"] == "own" else InceptionFeatures(device)
@@ -61,8 +65,8 @@ def evaluate(settings: Settings) -> None:
     console.print(f"{output / 'evaluation.json'}\n{run.report}")
 
 
-def once(path: Path, measure: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:
-    """Figures of a part, measured by all processes unless they are in ``path``, where they are kept."""
+def once(path: Path, measure: Callable[[], dict[str, Metrics]]) -> dict[str, Metrics]:
+    """Metrics of a part by section, from the file ``path``; measured by all processes where there is none yet."""
     done = path.exists()
     collectives.barrier()  # all have looked before any writes
     if not done:
@@ -120,7 +124,7 @@ def made_by(
 
 
 def folder_name(run: RunFolder, settings: Settings, asked: dict[str, Any]) -> str:
-    """A folder's name that says what was asked for, so that other settings lie elsewhere."""
+    """Name of the evaluation's folder, which differs between settings."""
     parts = [default_name(settings, asked)]
     if settings["features"] != "own":
         parts.append(settings["features"])
@@ -130,18 +134,18 @@ def folder_name(run: RunFolder, settings: Settings, asked: dict[str, Any]) -> st
 
 
 def network_folder(output: Path, images: ImageData, settings: Settings) -> Path:
-    """Where the network is whose features are compared: beside the evaluations, which share what they can."""
+    """Folder of the network whose features are compared; evaluations on the same images share it."""
     seen = {"data": images.train.description, "augmentation": images.augmentation.describe()}
     trained_by = {name: settings[name] for name in ("seed", "network")}
     return output.parent / "networks" / digest_of(seen | trained_by)[:8]
 
 
 def show(sections: Sections) -> None:
-    """Print all figures as a table, and what they say."""
+    """Print all metrics as a table, what they say, and remarks."""
     table = Table("", "", "", box=None, show_header=False, pad_edge=False)
-    for section, figures in sections.items():
+    for section, metrics in sections.items():
         table.add_row(f"[bold]{TITLES[section]}[/]")
-        for name, value in figures.items():
+        for name, value in metrics.items():
             table.add_row(f"  {name}", f"{value:.5g}", f"[dim]{meaning(name)}[/]")
     console.print(table)
     console.print(reading(sections))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.progress import track
@@ -13,6 +12,7 @@ from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.command import Settings, command, console
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
+from pipelines.evaluation.batches import batches
 from pipelines.tracking.image_logging import reconstruction_strip, save_picture
 from pipelines.train_stage1 import open_images
 from pipelines.training.data import EvaluationOrder
@@ -26,23 +26,23 @@ def reconstruct(settings: Settings) -> None:
     """Measure ``settings["model"]`` on the data's validation split and draw its first images."""
     tokenizer, _ = load_tokenizer(RunFolder(Path(settings["model"])).tokenizer, settings["trust"])
     device = build(settings["hardware"], "hardware").device
-    data: Any = open_images(settings).validation
+    data = open_images(settings).validation
     tokenizer.to(device)
     quality, use = reconstruction_quality().to(device), CodeUse(tokenizer.layout).to(device)
     order = EvaluationOrder(len(data), settings["batch_size"], collectives.rank(), collectives.ranks())
-    for indices in track(order, "reconstructions", console=console):
-        images = normalize(data.__getitems__(indices)["images"].to(device))
+    for batch in batches(data, track(order, "reconstructions", console=console), device):
+        images = normalize(batch["images"])
         codes = tokenizer.encode(images)
         quality.update(tokenizer.decode(codes), images)
         use.update(codes)
-    figures = {name: float(value) for name, value in {**quality.compute(), **use.compute()}.items()}
+    metrics = {name: float(value) for name, value in {**quality.compute(), **use.compute()}.items()}
     if collectives.rank() == 0:
         output = Path(settings["output"])
         shown = data.__getitems__(list(range(min(settings["n"], len(data)))))["images"]
         drawn = to_uint8(tokenizer.decode(tokenizer.encode(normalize(shown.to(device))))).cpu()
         save_picture(reconstruction_strip(shown.numpy(), drawn.numpy()), output / "reconstructions.png")
-        write_json(output / "metrics.json", figures)
-        console.print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        write_json(output / "metrics.json", metrics)
+        console.print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         console.print(f"{output / 'reconstructions.png'}\n{output / 'metrics.json'}")
     collectives.barrier()
 

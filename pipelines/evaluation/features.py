@@ -15,6 +15,7 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 from pipelines.artifacts.models import Saved, save_model
 from pipelines.artifacts.run_folder import finished
 from pipelines.distributed import collectives
+from pipelines.evaluation.batches import batches
 from pipelines.training.data import EvaluationOrder, TrainingOrder
 from stage1_vqvae.data.augmentation import normalize
 from stage1_vqvae.data.dataset import ImageData, ImageSplit
@@ -95,7 +96,7 @@ class Features(ABC):
     """Maps images to vectors in which sets of images are compared.
 
     Attributes:
-        suffix: Of the names of figures made with them.
+        suffix: Ends the names of metrics that compare these features.
         dim: Length of a vector.
     """
 
@@ -180,8 +181,8 @@ def train(
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps + 1)
     data = images.train
-    for draws in TrainingOrder(len(data), min(64, len(data)), steps, 0, seed):
-        batch = {name: value.to(device) for name, value in data.__getitems__(draws).items()}
+    order = TrainingOrder(len(data), min(64, len(data)), steps, 0, seed)
+    for batch in batches(data, order, device):
         seen = images.augmentation(batch["images"], batch["draws"], seed)
         seen, answers = questions(seen, batch["labels"], turns, batch["draws"])
         known = answers >= 0  # an image of a labelled set may lack its label
@@ -197,8 +198,7 @@ def train(
 def accuracy(network: FeatureNetwork, data: ImageSplit, turns: tuple[int, ...], device: torch.device) -> float:
     """Share of right answers."""
     right = asked = 0
-    for indices in EvaluationOrder(len(data), 256):
-        batch = {name: value.to(device) for name, value in data.__getitems__(indices).items()}
+    for batch in batches(data, EvaluationOrder(len(data), 256), device):
         seen, answers = questions(normalize(batch["images"]), batch["labels"], turns, batch["draws"])
         right += int((network(seen).argmax(1) == answers).sum())
         asked += int((answers >= 0).sum())

@@ -8,72 +8,85 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
 from torchmetrics import MeanMetric
 
 from pipelines.cli.command import console
+from pipelines.evaluation.batches import batches
 from pipelines.evaluation.features import Features, TrainedNetwork
 from pipelines.evaluation.set_metrics import PrecisionRecall, frechet_distance
-from pipelines.evaluation.tokenizer import Figures, Subject, value_of
+from pipelines.evaluation.tokenizer import Metrics, Subject, value_of
 from stage1_vqvae.data.augmentation import normalize
 
 
-class SetComparison:
-    """Sets of images against the held-out ones.
+class SavedSamples(Dataset[dict[str, Tensor]]):
+    """The samples of a file ``images.npz``, in whole batches.
 
     Args:
-        subject: Whose held-out images.
-        features: In which they are compared.
+        path: The file, with ``images`` uint8 ``[N, H, W, C]`` and ``labels`` int64 ``[N]``.
     """
 
-    def __init__(self, subject: Subject, features: Features) -> None:
-        self.subject = subject
-        self.features = features
-        self.distance = frechet_distance(features.dim).to(subject.device)
-        self.distance.reset_real_features = False
-        self.neighbours = PrecisionRecall(features.dim).to(subject.device)
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as arrays:
+            self.images = torch.from_numpy(arrays["images"])
+            self.labels = torch.from_numpy(arrays["labels"])
 
-    def add(self, images: np.ndarray[Any, Any] | torch.Tensor, real: bool) -> None:
-        """Add ``images`` uint8 ``[B, H, W, C]``."""
-        features = self.features(normalize(torch.as_tensor(images).to(self.subject.device))).double()
-        self.distance.update(features, real=real)
-        self.neighbours.update(features, real=real)
+    def __len__(self) -> int:
+        """N."""
+        return len(self.images)
 
-    def figures(self) -> Figures:
-        """Fréchet distance, precision and recall of the set, over all processes."""
-        suffix = self.features.suffix
-        distance = "fid" if suffix == "inception" else f"frechet_distance_{suffix}"
-        both = {f"{name}_{suffix}": float(value) for name, value in self.neighbours.compute().items()}
-        return {distance: value_of(self.distance), **both}
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        """``images`` uint8 ``[B, H, W, C]`` and ``labels`` int64 ``[B]``."""
+        return {"images": self.images[indices], "labels": self.labels[indices]}
 
 
 @torch.no_grad()
-def measure_samples(subject: Subject, path: Path, features: Features, network: TrainedNetwork) -> dict[str, Figures]:
-    """Figures of the samples in ``path`` (``images.npz``) and, to compare with, of as many training images.
+def measure_samples(subject: Subject, path: Path, features: Features, network: TrainedNetwork) -> dict[str, Metrics]:
+    """Measure the samples in ``path`` (``images.npz``) and, for comparison, as many training images.
 
     Returns:
-        Figures by section: ``samples``, ``training_images``.
+        Metrics by section: ``samples``, ``training_images``.
     """
-    with np.load(path) as arrays:
-        images, labels = arrays["images"], torch.from_numpy(arrays["labels"])
-    train: Any = subject.images.train
-    spread = np.linspace(0, len(train) - 1, min(len(images), len(train))).astype(int)
-    sets = {
-        "samples": (len(images), lambda chosen: images[chosen]),
-        "training_images": (len(spread), lambda chosen: train.__getitems__(spread[chosen].tolist())["images"]),
+    samples, train = SavedSamples(path), subject.images.train
+    spread = np.linspace(0, len(train) - 1, min(len(samples), len(train))).astype(int).tolist()
+    found = {
+        "samples": compare(subject, features, samples, "samples"),
+        "training_images": compare(subject, features, Subset(train, spread), "training images"),
     }
-    found: dict[str, Figures] = {}
-    for name, (count, read) in sets.items():
-        comparison = SetComparison(subject, features)
-        for indices in track(subject.mine(count), name.replace("_", " "), console=console):
-            comparison.add(read(indices), real=False)
-        held_out: Any = subject.images.validation
-        for indices in subject.mine(len(held_out)):
-            comparison.add(held_out.__getitems__(indices)["images"], real=True)
-        found[name] = comparison.figures()
     if network.tells_classes and subject.class_names:
-        agreement = MeanMetric().to(subject.device)
-        for indices in subject.mine(len(images)):
-            seen = network.classify(normalize(torch.from_numpy(images[indices]).to(subject.device)))
-            agreement.update((seen == labels[indices].to(subject.device)).float())
-        found["samples"] |= {"class_agreement": value_of(agreement), "classifier_accuracy": network.accuracy}
+        found["samples"] |= class_metrics(subject, network, samples)
     return found
+
+
+def compare(subject: Subject, features: Features, made: Dataset[Any], title: str) -> Metrics:
+    """Compare a set of images with the held-out images: Fréchet distance, precision and recall.
+
+    Args:
+        subject: Its held-out images are the real ones.
+        features: Images are compared by these.
+        made: The set, a data set that gives ``images`` uint8 ``[B, H, W, C]``.
+        title: Of the progress bar.
+    """
+    distance = frechet_distance(features.dim).to(subject.device)
+    neighbours = PrecisionRecall(features.dim).to(subject.device)
+    made_order = track(subject.share(len(made)), title, console=console)  # type: ignore[arg-type]
+    held_out = subject.images.validation
+    for data, order, real in ((made, made_order, False), (held_out, subject.share(len(held_out)), True)):
+        for batch in batches(data, order, subject.device):
+            seen = features(normalize(batch["images"])).double()
+            distance.update(seen, real=real)
+            neighbours.update(seen, real=real)
+    suffix = features.suffix
+    name = "fid" if suffix == "inception" else f"frechet_distance_{suffix}"
+    both = {f"{name}_{suffix}": float(value) for name, value in neighbours.compute().items()}
+    return {name: value_of(distance), **both}
+
+
+def class_metrics(subject: Subject, network: TrainedNetwork, samples: SavedSamples) -> Metrics:
+    """Measure how often a classifier takes a sample for the class that was asked for."""
+    agreement = MeanMetric().to(subject.device)
+    for batch in batches(samples, subject.share(len(samples)), subject.device):
+        seen = network.classify(normalize(batch["images"]))
+        agreement.update((seen == batch["labels"]).float())
+    return {"class_agreement": value_of(agreement), "classifier_accuracy": network.accuracy}

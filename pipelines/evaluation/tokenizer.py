@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torchmetrics import MeanMetric, MeanSquaredError, Metric
 
 from pipelines.cli.command import console
 from pipelines.distributed import collectives
+from pipelines.evaluation.batches import batches
 from pipelines.evaluation.features import Features
 from pipelines.evaluation.set_metrics import frechet_distance
 from pipelines.training.data import EvaluationOrder
@@ -25,7 +25,8 @@ from stage1_vqvae.metrics import CodeUse, reconstruction_quality
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import NO_LABEL, Prior
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
+"""Values by the name of the metric."""
 
 RIGHT = "right_codes"
 """An image's own codes."""
@@ -57,11 +58,11 @@ class Subject:
         return next(self.tokenizer.parameters()).device
 
     def labels(self, labels: Tensor) -> Tensor:
-        """Labels as the prior knows them: -1, "any class", for one without classes."""
+        """Labels ``[B]`` for the prior: the null class, -1, where it was trained without classes."""
         return labels if self.class_names else torch.full_like(labels, NO_LABEL)
 
-    def mine(self, examples: int) -> EvaluationOrder:
-        """This process's share of so many examples, in batches."""
+    def share(self, examples: int) -> EvaluationOrder:
+        """Indices of the examples that this process measures, in batches, where there are ``examples`` in all."""
         return EvaluationOrder(examples, self.batch_size, collectives.rank(), collectives.ranks())
 
 
@@ -90,16 +91,16 @@ class Measures(nn.Module):
 
 
 @torch.no_grad()
-def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Figures]:
-    """All figures of tokenizer and prior over the whole validation split and all processes.
+def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Metrics]:
+    """All metrics of tokenizer and prior over the whole validation split and all processes.
 
     Returns:
-        Figures by section: ``reconstruction``, ``codes``, ``latents``, ``likelihood``.
+        Metrics by section: ``reconstruction``, ``codes``, ``latents``, ``likelihood``.
     """
     tokenizer = subject.tokenizer
     common = most_common(subject)  # [T]
     measures = Measures(tokenizer.layout, features.dim).to(subject.device)
-    for images, labels, others in batches(subject):
+    for images, labels, others in with_partners(subject):
         codes = tokenizer.encode(images)
         decoded = tokenizer.decode(codes)
         measures.quality.update(decoded, images)
@@ -116,11 +117,11 @@ def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Figures
         if tokenizer.likelihood is not None:
             for name, given in {RIGHT: codes, **swapped}.items():
                 measures.nats[name].update(tokenizer.nats(images, given))  # type: ignore[operator]
-    return figures_of(subject, measures, features.suffix)
+    return metrics_of(subject, measures, features.suffix)
 
 
-def figures_of(subject: Subject, measures: Measures, suffix: str) -> dict[str, Figures]:
-    """What the metrics say once every process has seen its share."""
+def metrics_of(subject: Subject, measures: Measures, suffix: str) -> dict[str, Metrics]:
+    """Compute the metrics, after every process has measured its share."""
     distance = "rfid" if suffix == "inception" else f"frechet_distance_{suffix}"
     quality = {name: float(value) for name, value in measures.quality.compute().items()}
     latents = {f"mse_{RIGHT}": quality["mse"]} | values_of("mse", measures.errors)
@@ -131,11 +132,11 @@ def figures_of(subject: Subject, measures: Measures, suffix: str) -> dict[str, F
         "reconstruction": {**quality, distance: value_of(measures.distance)},
         "codes": {name: float(value) for name, value in measures.use.compute().items()},
         "latents": latents,
-        "likelihood": likelihood_figures(subject, grid_nats, latents.get(f"nats_{RIGHT}")),
+        "likelihood": likelihood_metrics(subject, grid_nats, latents.get(f"nats_{RIGHT}")),
     }
 
 
-def likelihood_figures(subject: Subject, grid_nats: Sequence[float] | None, pixel_nats: float | None) -> Figures:
+def likelihood_metrics(subject: Subject, grid_nats: Sequence[float] | None, pixel_nats: float | None) -> Metrics:
     """Rates and bits per dimension.
 
     Args:
@@ -146,37 +147,41 @@ def likelihood_figures(subject: Subject, grid_nats: Sequence[float] | None, pixe
     layout = subject.tokenizer.layout
     uniform_nats = float(layout.codebook_size_at().double().log().sum())
     dims = subject.tokenizer.channels * math.prod(subject.tokenizer.image_size)
-    figures = {"uniform_bits_per_image": uniform_nats / math.log(2)}
+    metrics = {"uniform_bits_per_image": uniform_nats / math.log(2)}
     rates = {"uniform": uniform_nats}
     if grid_nats is not None:
         prior_nats = sum(nats * length for nats, length in zip(grid_nats, layout.lengths, strict=True))
-        figures |= {
+        metrics |= {
             "nats_per_code": prior_nats / layout.length,
             "bits_per_code": prior_nats / layout.length / math.log(2),
         }
         if len(grid_nats) > 1:
-            figures |= {f"nats_per_code_{grid}": nats for grid, nats in enumerate(grid_nats)}
-        figures["prior_bits_per_image"] = prior_nats / math.log(2)
+            metrics |= {f"nats_per_code_{grid}": nats for grid, nats in enumerate(grid_nats)}
+        metrics["prior_bits_per_image"] = prior_nats / math.log(2)
         # The class that the prior is told, drawn evenly, has to be told to the receiver too.
         rates["prior"] = prior_nats + math.log(max(len(subject.class_names), 1))
     if pixel_nats is not None:
-        figures["bits_per_dim_of_pixels"] = pixel_nats / dims / math.log(2)
+        metrics["bits_per_dim_of_pixels"] = pixel_nats / dims / math.log(2)
         for name, rate in rates.items():
-            figures[f"bits_per_dim_with_{name}"] = (pixel_nats + rate) / dims / math.log(2)
-    return figures
+            metrics[f"bits_per_dim_with_{name}"] = (pixel_nats + rate) / dims / math.log(2)
+    return metrics
 
 
-def batches(subject: Subject) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """This process's held-out images, their labels, and for each another image: the next in a fixed random order."""
-    data: Any = subject.images.validation
+def with_partners(subject: Subject) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Read this process's held-out images, each beside another image: the next one in a fixed random order.
+
+    Yields:
+        Images ``[B, C, H, W]`` in [-1, 1], their labels ``[B]``, and the other images ``[B, C, H, W]``.
+    """
+    data, device = subject.images.validation, subject.device
     order = np.random.default_rng(subject.seed).permutation(len(data))
     partner = np.empty_like(order)
     partner[order] = np.roll(order, -1)
-    for indices in track(subject.mine(len(data)), "held-out images", console=console):
-        batch = data.__getitems__(indices)
-        others = data.__getitems__(partner[indices].tolist())["images"]
-        labels = batch["labels"].to(subject.device)
-        yield normalize(batch["images"].to(subject.device)), labels, normalize(others.to(subject.device))
+    share = subject.share(len(data))
+    own = batches(data, track(share, "held-out images", console=console), device)
+    others = batches(data, (partner[indices].tolist() for indices in share), device)
+    for batch, other in zip(own, others, strict=True):
+        yield normalize(batch["images"]), batch["labels"], normalize(other["images"])
 
 
 @torch.no_grad()
@@ -185,9 +190,10 @@ def most_common(subject: Subject) -> Tensor:
     layout = subject.tokenizer.layout
     sizes = tuple(layout.codebook_size_at().tolist())
     counted = CodeUse(CodeLayout(((1,),) * layout.length, sizes)).to(subject.device)
-    data: Any = subject.images.validation
-    for indices in track(subject.mine(len(data)), "codes", console=console):
-        counted.update(subject.tokenizer.encode(normalize(data.__getitems__(indices)["images"].to(subject.device))))
+    data = subject.images.validation
+    order = track(subject.share(len(data)), "codes", console=console)
+    for batch in batches(data, order, subject.device):
+        counted.update(subject.tokenizer.encode(normalize(batch["images"])))
     with counted.sync_context():
         return counted.counts.argmax(1)
 
@@ -214,11 +220,11 @@ def wrong_codes(layout: CodeLayout, codes: Tensor, others: Tensor, common: Tenso
     return found
 
 
-def values_of(measure: str, metrics: nn.ModuleDict) -> Figures:
-    """What metrics say over all processes, under their names with the measure's in front."""
+def values_of(measure: str, metrics: nn.ModuleDict) -> Metrics:
+    """Values of metrics over all processes, each under its name after ``measure`` and an underscore."""
     return {f"{measure}_{name}": value_of(metric) for name, metric in metrics.items() if isinstance(metric, Metric)}
 
 
 def value_of(metric: Metric) -> float:
-    """What a metric says over all processes."""
+    """A metric's value over all processes."""
     return float(metric.compute())

@@ -1,4 +1,4 @@
-"""What an evaluation's figures mean, for the terminal and the report."""
+"""What an evaluation's metrics mean, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ USED, UNUSED = 0.5, 0.9
 
 
 def meaning(name: str) -> str:
-    """What a figure means; empty where its name says all."""
+    """A metric's meaning; empty where its name says enough."""
     return MEANINGS.get(re.sub(r"_\d+$", "", name), "")
 
 
 def reading(sections: Sections) -> str:
-    """In a line, whether the latents carry the images."""
+    """A sentence that says whether the latents carry the images."""
     latents, codes, likelihood = (sections.get(name, {}) for name in ("latents", "codes", "likelihood"))
     right, wrong = latents["mse_right_codes"], latents["mse_shuffled_codes"]
     share = right / max(wrong, 1e-12)
@@ -73,7 +73,7 @@ def reading(sections: Sections) -> str:
 
 
 def remarks(sections: Sections) -> list[str]:
-    """What a reader has to know of the figures, and of those that are missing."""
+    """Remarks on the metrics: why some are missing, and what may not be compared."""
     likelihood = sections.get("likelihood", {})
     found = []
     if "bits_per_dim_of_pixels" not in likelihood:
@@ -86,6 +86,6 @@ def remarks(sections: Sections) -> list[str]:
     if any("frechet_distance_own_features" in section for section in sections.values()):
         found.append(
             "Distances in own features are not FID: their network is a small one trained on the run's training images. "
-            "They compare sets of as many images with each other, never with published figures."
+            "They compare sets of as many images with each other, never with published values."
         )
     return found

@@ -20,7 +20,7 @@ from pipelines.cli.command import console
 from pipelines.report import page as html
 from pipelines.report.plots import figure, percent
 from pipelines.sweep.jobs import JobRecord, earlier_jobs, read_records
-from pipelines.tracking.metrics import DEFAULT, final_figures, goal
+from pipelines.tracking.metrics import DEFAULT, final_metrics, goal
 from stage1_vqvae.files import replacing
 
 SHOWN = ("stage2.nats", "stage1.psnr", "stage1.usage")
@@ -63,7 +63,7 @@ class Sweep:
     def read(cls, folder: Path) -> Sweep:
         """What the jobs' folders say."""
         rows = [
-            Row(record, split(record.overrides), final_figures(RunFolder(folder / str(record.number))))
+            Row(record, split(record.overrides), final_metrics(RunFolder(folder / str(record.number))))
             for record in read_records(folder)
         ]
         asked = next((row.overrides["objective"] for row in rows if "objective" in row.overrides), "null")

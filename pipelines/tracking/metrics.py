@@ -1,4 +1,4 @@
-"""The figures of a run: what they mean, which way is better, and which one a sweep is after."""
+"""The metrics of a finished run: what they mean, which way is better, and which one a sweep compares jobs by."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOALS: dict[str, Goal] = {
     "stage2.nats": "min",
     "stage2.bits": "min",
 }
-"""Which way a figure is better, by stage and name; those of several grids have the grid's number behind."""
+"""Whether a metric is to be small or large, by stage and name; a grid's own end in ``_`` and its number."""
 
 MEANINGS = {
     "mse": "mean squared error of pixels in [-1, 1]",
@@ -37,16 +37,16 @@ MEANINGS = {
 }
 
 DEFAULT = ("stage2.nats", "stage1.mse")
-"""What ``objective=null`` stands for: the first of these that a job has."""
+"""``objective=null`` is the first of these that a job has."""
 
 
 def goal(name: str) -> Goal | None:
-    """Which way a figure is better; None where neither is."""
+    """Whether a metric is to be small or large; None for one that is no objective."""
     return GOALS.get(re.sub(r"_\d+$", "", name))
 
 
-def final_figures(run: RunFolder) -> dict[str, float]:
-    """Figures of the finished models by stage and name, such as ``stage2.nats``."""
+def final_metrics(run: RunFolder) -> dict[str, float]:
+    """Metrics of the finished models by stage and name, such as ``stage2.nats``."""
     found: dict[str, float] = {}
     for stage, folder in (("stage1", run.tokenizer), ("stage2", run.prior)):
         if (folder / "metrics.json").exists():
@@ -55,29 +55,31 @@ def final_figures(run: RunFolder) -> dict[str, float]:
 
 
 def objectives(value: Any) -> list[str]:
-    """The figures that ``objective=`` names.
+    """The metrics that ``objective=`` names.
 
     Raises:
-        ValueError: If there is no such figure.
+        ValueError: If there is no such metric.
     """
     names = [] if value is None else [value] if isinstance(value, str) else list(value)
     for name in names:
         if goal(name) is None:
-            raise ValueError(f"objective: no figure {name!r};{suggestion(name, GOALS)}")
+            raise ValueError(f"objective: no metric {name!r};{suggestion(name, GOALS)}")
     return names
 
 
 def objective_value(settings: Mapping[str, Any]) -> Any:
-    """What a job returns to a sweeper: the figure that ``objective`` names, several for a list, or None if it has none.
+    """The value that a job returns to a sweeper: of the metric that ``objective`` names, or of several for a list.
+
+    With ``objective=null`` it is the first of ``DEFAULT`` that the job has, and None if it has none of them.
 
     Raises:
-        ValueError: If a figure was asked for that the command does not make.
+        ValueError: If the command does not make the metric that was asked for.
     """
-    figures = final_figures(RunFolder(Path(settings["output"])))
+    metrics = final_metrics(RunFolder(Path(settings["output"])))
     asked = settings["objective"]
     if asked is None:
-        return next((figures[name] for name in DEFAULT if name in figures), None)
+        return next((metrics[name] for name in DEFAULT if name in metrics), None)
     for name in objectives(asked):
-        if name not in figures:
-            raise ValueError(f"objective: this command makes no {name}; there are {', '.join(figures)}")
-    return figures[asked] if isinstance(asked, str) else tuple(figures[name] for name in asked)
+        if name not in metrics:
+            raise ValueError(f"objective: this command makes no {name}; there are {', '.join(metrics)}")
+    return metrics[asked] if isinstance(asked, str) else tuple(metrics[name] for name in asked)

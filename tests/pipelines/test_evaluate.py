@@ -75,7 +75,7 @@ def test_goes_on_after_a_kill(evaluated, folder, tmp_path, monkeypatch):
 
 
 def test_other_settings_lie_elsewhere_or_are_refused(evaluated, folder):
-    with pytest.raises(ValueError, match="set of figures of other settings"):
+    with pytest.raises(ValueError, match="set of metrics of other settings"):
         evaluate(settings_of(folder, "network.steps=3"))
     other = settings_of(folder, "guidance=1.0", "n=0")
     evaluate(other)
@@ -99,9 +99,9 @@ def test_evaluations_of_the_same_images_share_the_network_that_makes_features(ev
 def test_two_processes_find_what_one_finds(evaluated, folder, tmp_path):
     assert on_two_ranks(_evaluate, settings_of(folder, f"output={tmp_path / 'made'}")) == [0, 1]
     alone, shared = (read_json(path / "evaluation.json") for path in (evaluated, tmp_path / "made"))
-    for section, figures in alone.items():
-        if isinstance(figures, dict):
-            assert shared[section] == pytest.approx(figures, rel=1e-3, abs=1e-5), section
+    for section, metrics in alone.items():
+        if isinstance(metrics, dict):
+            assert shared[section] == pytest.approx(metrics, rel=1e-3, abs=1e-5), section
 
 
 @pytest.mark.parametrize("likelihood", ["discretized_logistic", "gaussian"])

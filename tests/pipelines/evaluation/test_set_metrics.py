@@ -24,9 +24,9 @@ def test_precision_and_recall_are_those_of_a_loop():
     for part in np.array_split(real, 3):
         metric.update(torch.tensor(part), real=True)
     metric.update(torch.tensor(made), real=False)
-    figures = {name: float(value) for name, value in metric.compute().items()}
-    assert figures == pytest.approx({"precision": within_by_hand(made, real), "recall": within_by_hand(real, made)})
-    assert 0 < figures["recall"] < figures["precision"] < 1
+    values = {name: float(value) for name, value in metric.compute().items()}
+    assert values == pytest.approx({"precision": within_by_hand(made, real), "recall": within_by_hand(real, made)})
+    assert 0 < values["recall"] < values["precision"] < 1
 
 
 def test_sets_apart_and_equal_sets():

@@ -1,4 +1,4 @@
-"""Figures against loops over images, with tiny models whose codes can be enumerated."""
+"""Metrics against loops over images, with tiny models whose codes can be enumerated."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from scipy.stats import logistic
 
 from pipelines.evaluation.features import Features
-from pipelines.evaluation.tokenizer import Subject, batches, measure_tokenizer, most_common, wrong_codes
+from pipelines.evaluation.tokenizer import Subject, measure_tokenizer, most_common, with_partners, wrong_codes
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.data.augmentation import Augmentation, normalize
 from stage1_vqvae.data.dataset import ImageData, ImageSplit, LabelledImages
@@ -92,14 +92,14 @@ def test_bits_per_dimension_are_those_of_a_count_by_hand():
         bits["pixels"].append(-(probability - 1.0))
         chosen = [shares[number % CLASSES, place, code] for place, code in enumerate(codes[number].tolist())]
         bits["prior"].append(-sum(map(math.log2, chosen)))
-    figures = measure_tokenizer(found, Means())["likelihood"]
+    metrics = measure_tokenizer(found, Means())["likelihood"]
     dims = 12 * 12
     pixels, rate = np.mean(bits["pixels"]), np.mean(bits["prior"])
-    assert figures["bits_per_dim_of_pixels"] == pytest.approx(pixels / dims, rel=1e-4)
-    assert figures["prior_bits_per_image"] == pytest.approx(rate, rel=1e-4)
-    assert figures["bits_per_code"] == pytest.approx(rate / 9, rel=1e-4)
-    assert figures["bits_per_dim_with_prior"] == pytest.approx((pixels + rate + math.log2(3)) / dims, rel=1e-4)
-    assert figures["bits_per_dim_with_uniform"] == pytest.approx((pixels + 9 * 2) / dims, rel=1e-4)
+    assert metrics["bits_per_dim_of_pixels"] == pytest.approx(pixels / dims, rel=1e-4)
+    assert metrics["prior_bits_per_image"] == pytest.approx(rate, rel=1e-4)
+    assert metrics["bits_per_code"] == pytest.approx(rate / 9, rel=1e-4)
+    assert metrics["bits_per_dim_with_prior"] == pytest.approx((pixels + rate + math.log2(3)) / dims, rel=1e-4)
+    assert metrics["bits_per_dim_with_uniform"] == pytest.approx((pixels + 9 * 2) / dims, rel=1e-4)
 
 
 @torch.no_grad()
@@ -108,18 +108,18 @@ def test_errors_with_wrong_codes_are_those_of_a_loop():
     images = everything(found)
     model = found.tokenizer
     codes = model.encode(images)
-    others = torch.cat([other for _, _, other in batches(found)])
+    others = torch.cat([other for _, _, other in with_partners(found)])
     numbers = [next(n for n in range(N) if torch.equal(images[n], other)) for other in others]
     assert sorted(numbers) == list(range(N))
     assert all(number != other for number, other in enumerate(numbers))
     common = torch.tensor([np.bincount(column, minlength=4).argmax() for column in codes.T.numpy()])
     assert torch.equal(most_common(found), common)
-    figures = measure_tokenizer(found, Means())
+    metrics = measure_tokenizer(found, Means())
     for name, given in (("right", codes), ("shuffled", codes[numbers]), ("common", common.expand(N, -1))):
         expected = (model.decode(given) - images).square().mean().item()
-        assert figures["latents"][f"mse_{name}_codes"] == pytest.approx(expected, rel=1e-4)
-    assert "nats_per_code" not in figures["likelihood"]
-    assert "bits_per_dim_of_pixels" not in figures["likelihood"]
+        assert metrics["latents"][f"mse_{name}_codes"] == pytest.approx(expected, rel=1e-4)
+    assert "nats_per_code" not in metrics["likelihood"]
+    assert "bits_per_dim_of_pixels" not in metrics["likelihood"]
 
 
 def _measure(rank):

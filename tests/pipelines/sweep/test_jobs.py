@@ -210,7 +210,7 @@ def test_the_objective_is_a_float_of_the_finished_models(tiny_run):
 
 
 def test_an_objective_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"objective: no figure 'stage2.natz'; did you mean stage2.nats\?"):
+    with pytest.raises(ValueError, match=r"objective: no metric 'stage2.natz'; did you mean stage2.nats\?"):
         objectives("stage2.natz")
     assert objectives("stage1.usage_1") == ["stage1.usage_1"]  # of the second grid
     with pytest.raises(ValueError, match=r"this command makes no stage2.nats"):
