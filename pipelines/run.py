@@ -12,7 +12,6 @@ from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.command import Settings, command, console
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
-from pipelines.distributed.fsdp import refuse_unsharded
 from pipelines.extract_codes import check_copies, extract_codes
 from pipelines.generator import Generator
 from pipelines.report.build import write_report
@@ -23,6 +22,7 @@ from pipelines.tracking.lineage import prior_artifact, samples_artifact, tokeniz
 from pipelines.train_stage1 import train_stage1
 from pipelines.train_stage2 import train_stage2
 from pipelines.training.callbacks import callbacks
+from pipelines.training.stage_trainer import refuse_ema_with_fsdp
 from stage2_prior.lightning_module import PriorTraining
 
 
@@ -74,7 +74,7 @@ def check(settings: Settings) -> None:
             {"_target_": "pipelines.training.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer"
         )
     if build(settings["hardware"], "hardware").sharded:
-        refuse_unsharded(trainer)
+        refuse_ema_with_fsdp(trainer)
     build(settings["data"], "data", trust)
     build(settings["stage1"]["objective"], "stage1.objective", trust)
     layout = build(settings["stage1"]["model"], "stage1.model", trust).layout

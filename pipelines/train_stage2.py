@@ -16,13 +16,14 @@ from pipelines.cli.command import Settings, command, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
-from pipelines.distributed.fsdp import ShardedPriorTraining, refuse_unsharded
+from pipelines.distributed.fsdp import ShardedPriorTraining
 from pipelines.tracking.base import Job, boards
 from pipelines.tracking.image_logging import SamplePictures
 from pipelines.tracking.lineage import codes_artifact, prior_artifact
 from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
-from pipelines.training.fit import StageTrainer, fit
+from pipelines.training.fit import fit
+from pipelines.training.stage_trainer import StageTrainer, refuse_ema_with_fsdp
 from stage1_vqvae.files import write_json
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.code_store.store import CodeStore
@@ -99,7 +100,7 @@ def check_training(settings: Settings) -> None:
     build(settings["stage2"]["optimization"], "stage2.optimization", settings["trust"])
     trainer = stage_trainer(settings)
     if build(settings["hardware"], "hardware").sharded:
-        refuse_unsharded(trainer)
+        refuse_ema_with_fsdp(trainer)
     callbacks(settings, "stage2")
     build(settings["logger"], "logger", settings["trust"])
     SamplingSettings(**settings["sampling"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
@@ -15,9 +15,6 @@ from stage2_prior.lightning_module import PriorTraining
 from stage2_prior.pixelcnn.model import GatedLayer
 from stage2_prior.prior import Autoregressive
 from stage2_prior.transformer.model import Block
-
-if TYPE_CHECKING:
-    from pipelines.training.fit import StageTrainer
 
 UNITS = (Block, GatedLayer)
 """Layers that are gathered one at a time, when it is their turn; the rest of a prior is one unit."""
@@ -62,19 +59,11 @@ class ShardedPriorTraining(PriorTraining):
             prior.load_state_dict(weights)
 
 
-def refuse_unsharded(trainer: StageTrainer) -> None:
-    """Raise ValueError for what cannot work on a prior that is spread over processes."""
-    if trainer.average is not None:
-        raise ValueError(
-            "stage2.trainer.average: hardware=fsdp keeps no average of weights: give stage2.trainer.average=null"
-        )
-
-
-def load_whole(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load whole weights into a module, sharded or not."""
+def load_full_state(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load unsharded weights by name into a module, sharded or not."""
     set_model_state_dict(module, dict(weights), options=StateDictOptions(full_state_dict=True))
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor as all ranks hold it together."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together from all ranks' parts; any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

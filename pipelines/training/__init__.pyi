@@ -1,2 +1,2 @@
-from .fit import StageTrainer as StageTrainer
 from .optimization import Optimization as Optimization
+from .stage_trainer import StageTrainer as StageTrainer

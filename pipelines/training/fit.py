@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from pipelines.cli.command import console
 from pipelines.distributed import collectives
-from pipelines.distributed.fsdp import ShardedPriorTraining, load_whole
+from pipelines.distributed.fsdp import ShardedPriorTraining, load_full_state
 from pipelines.distributed.hardware import Hardware
 from pipelines.training.checkpoint_files import VerifiedIO, load_checkpoint, newest, step_path
 from pipelines.training.checkpoints import Checkpoints
@@ -24,75 +20,13 @@ from pipelines.training.data import StageData
 from pipelines.training.ema import AveragedWeights
 from pipelines.training.nonfinite import SkipNonFinite
 from pipelines.training.preemption import StopRequest
+from pipelines.training.progress import Progress
+from pipelines.training.stage_trainer import StageTrainer
+from pipelines.training.step_seed import StepSeed
 from stage1_vqvae.files import check_writable
 
 CHECKPOINTS = 12
 """Room that checkpoints take, in sizes of the model: three at a time, of weights, average and Adam's two moments."""
-
-
-@dataclass(frozen=True)
-class StageTrainer:
-    """How long and how carefully one stage trains.
-
-    Attributes:
-        max_steps: Optimiser steps.
-        validate_every: Steps between validations.
-        checkpoint_every: Steps between checkpoints to resume from.
-        accumulate_grad_batches: Batches per optimiser step.
-        gradient_clip_val: Largest norm of the gradient; null for no limit.
-        average: Decay of the moving average of weights that is validated and kept; null keeps the last weights.
-        max_skipped: Steps in a row that may be skipped because loss or gradient is not finite.
-
-    Raises:
-        ValueError: If nothing would be trained.
-    """
-
-    max_steps: int
-    validate_every: int
-    checkpoint_every: int
-    accumulate_grad_batches: int = 1
-    gradient_clip_val: float | None = None
-    average: float | None = None
-    max_skipped: int = 20
-
-    def __post_init__(self) -> None:
-        for name in ("max_steps", "validate_every", "checkpoint_every", "accumulate_grad_batches", "max_skipped"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
-        if self.average is not None and not 0 < self.average < 1:
-            raise ValueError(f"average is in (0, 1), or null for none, got {self.average}")
-
-
-class StepSeed(Callback):
-    """Randomness within a step (dropout, revived codes) as a function of (seed, step, rank): nothing to resume."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed torch for this batch."""
-        entropy = np.random.SeedSequence((self.seed, batch_idx, trainer.global_rank))
-        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
-
-
-class Progress(RichProgressBar):
-    """Lightning's rich bar over steps, without the epoch, which is the whole training here."""
-
-    def __init__(self, title: str) -> None:
-        super().__init__(leave=True)
-        self.title = title
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return self.title
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The figures that matter: ``loss`` of training, ``val psnr`` of the last validation."""
-        figures = super().get_metrics(trainer, pl_module)
-        return {
-            name.removeprefix("train/").replace("validation/", "val "): f"{value:.4g}"
-            for name, value in figures.items()
-            if isinstance(value, float)
-        }
 
 
 def fit(
@@ -158,7 +92,7 @@ def fit(
         check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
     with stop:
         trainer.fit(module, datamodule=data, ckpt_path=start_of(folder), weights_only=True)
-        load_whole(module, weights_to_keep(folder, trainer.global_step))
+        load_full_state(module, weights_to_keep(folder, trainer.global_step))
         figures = trainer.validate(module, datamodule=data, verbose=False)[0]
     return {name.removeprefix("validation/"): value for name, value in figures.items()}
 

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from pipelines.distributed import collectives
-from pipelines.distributed.fsdp import whole
+from pipelines.distributed.fsdp import full_tensor
 
 
 class SkipNonFinite(Callback):
@@ -46,7 +46,7 @@ class SkipNonFinite(Callback):
         assert self._loss is not None
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = whole(torch.nn.utils.get_total_norm(gradients)).float()
+        norm = full_tensor(torch.nn.utils.get_total_norm(gradients)).float()
         finite = bool(torch.isfinite(self._loss.float() + norm.square()))
         loss, self._loss = self._loss, None
         if not collectives.on_any(not finite):

@@ -5,7 +5,8 @@ import torch
 
 from pipelines.distributed.hardware import Hardware
 from pipelines.training.data import StageData
-from pipelines.training.fit import StageTrainer, fit
+from pipelines.training.fit import fit
+from pipelines.training.stage_trainer import StageTrainer
 from tests.support.distributed import on_two_ranks
 from tests.support.resuming import Examples, prior_training, tokenizer_training
 

@@ -10,8 +10,9 @@ from pytorch_lightning.loggers import Logger
 from pipelines.distributed.hardware import Hardware
 from pipelines.training.checkpoint_files import load_checkpoint, newest, step_path
 from pipelines.training.data import StageData
-from pipelines.training.fit import StageTrainer, fit
+from pipelines.training.fit import fit
 from pipelines.training.optimization import Optimization
+from pipelines.training.stage_trainer import StageTrainer
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.data.augmentation import Augmentation
 from stage1_vqvae.lightning_module import TokenizerTraining

@@ -14,7 +14,8 @@ from pipelines.distributed import collectives, launch
 from pipelines.distributed.fsdp import ShardedPriorTraining
 from pipelines.distributed.hardware import Hardware
 from pipelines.training.data import StageData
-from pipelines.training.fit import StageTrainer, fit
+from pipelines.training.fit import fit
+from pipelines.training.stage_trainer import StageTrainer
 from tests.support.resuming import Examples, prior_training, tokenizer_training
 
 

@@ -10,10 +10,10 @@ from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from pipelines.distributed import collectives, launch
-from pipelines.distributed.fsdp import ShardedPriorTraining, refuse_unsharded
+from pipelines.distributed.fsdp import ShardedPriorTraining
 from pipelines.training.checkpoint_files import load_checkpoint, newest, step_path
-from pipelines.training.fit import StageTrainer
 from pipelines.training.optimization import Optimization
+from pipelines.training.stage_trainer import StageTrainer, refuse_ema_with_fsdp
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn.model import PixelCNN
 from stage2_prior.transformer.model import Transformer
@@ -88,6 +88,6 @@ def test_a_prior_in_parts_says_the_same(make, units, forked, tmp_path):
 
 
 def test_averaged_weights_are_refused():
-    refuse_unsharded(StageTrainer(1, 1, 1))
+    refuse_ema_with_fsdp(StageTrainer(1, 1, 1))
     with pytest.raises(ValueError, match=r"stage2.trainer.average: .* give stage2.trainer.average=null"):
-        refuse_unsharded(StageTrainer(1, 1, 1, average=0.9))
+        refuse_ema_with_fsdp(StageTrainer(1, 1, 1, average=0.9))
