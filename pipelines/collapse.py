@@ -24,9 +24,9 @@ from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
 from pipelines.posterior_collapse.latent_pixels import LatentPixelModel, LatentPixelTraining, black_and_white
 from pipelines.tracking.image_logging import reconstruction_strip, save_picture
-from pipelines.train_stage1 import image_settings, open_images
 from pipelines.training.data import EvaluationOrder, StageData
 from pipelines.training.fit import fit
+from pipelines.training.images import image_settings, open_images
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.dataset import ImageSplit
 from stage1_vqvae.files import read_json, write_json

@@ -22,7 +22,7 @@ from pipelines.evaluation.wording import TITLES, Sections, meaning, reading, rem
 from pipelines.generator import Generator
 from pipelines.report.build import write_report
 from pipelines.sample import asked_for, check, default_name, write_samples
-from pipelines.train_stage1 import image_settings, open_images
+from pipelines.training.images import image_settings, open_images
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import read_json, read_yaml, write_json
 from stage2_prior.code_store.manifest import digest_of

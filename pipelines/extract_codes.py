@@ -17,7 +17,7 @@ from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
 from pipelines.tracking.base import Job
 from pipelines.tracking.lineage import log_codes
-from pipelines.train_stage1 import image_settings, open_images
+from pipelines.training.images import image_settings, open_images
 from stage1_vqvae.data.augmentation import Augmentation, normalize
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.tokenizer import Tokenizer

@@ -14,8 +14,8 @@ from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
 from pipelines.evaluation.batches import batches
 from pipelines.tracking.image_logging import reconstruction_strip, save_picture
-from pipelines.train_stage1 import open_images
 from pipelines.training.data import EvaluationOrder
+from pipelines.training.images import open_images
 from stage1_vqvae.data.augmentation import normalize, to_uint8
 from stage1_vqvae.files import write_json
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality

@@ -19,8 +19,7 @@ from pipelines.tracking.lineage import tokenizer_artifact
 from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
-from pipelines.training.quarantine import note_quarantine
-from stage1_vqvae.data.dataset import ImageData
+from pipelines.training.images import describe_images, image_settings, open_images
 from stage1_vqvae.files import write_json
 from stage1_vqvae.lightning_module import TokenizerTraining
 
@@ -52,7 +51,9 @@ def train_stage1(settings: Settings) -> None:
         figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
         if collectives.rank() == 0:
             write_json(run.tokenizer / "metrics.json", figures)
-            save_model(run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": described(images)}, trust)
+            save_model(
+                run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": describe_images(images)}, trust
+            )
             for board in boards(loggers):
                 board.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
@@ -60,16 +61,6 @@ def train_stage1(settings: Settings) -> None:
         f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "
         f"perplexity {_listed(figures, 'perplexity')} on {len(images.validation)} held-out images"
     )
-
-
-def open_images(settings: Settings) -> ImageData:
-    """The images that the settings name; the first rank decodes what is to be cached, the others find it."""
-    source = build(settings["data"], "data", settings["trust"])
-    if collectives.rank() == 0:
-        images = source.open()
-        note_quarantine(images, settings.get("output"))
-    collectives.barrier()
-    return images if collectives.rank() == 0 else source.open()
 
 
 def training_settings(settings: Settings) -> dict[str, Any]:
@@ -81,20 +72,6 @@ def training_settings(settings: Settings) -> dict[str, Any]:
         "stage1": stage,
         "seed": settings["seed"],
         **callback_settings(settings, "stage1"),
-    }
-
-
-def image_settings(settings: Settings) -> dict[str, Any]:
-    """What images depend on."""
-    elsewhere = ("cache", "cache_gib", "workers", "max_bad")
-    return {key: value for key, value in settings["data"].items() if key not in elsewhere}
-
-
-def described(images: ImageData) -> dict[str, Any]:
-    """What a model's folder says of the images it was trained on."""
-    return {
-        "train": images.train.description,
-        "class_names": list(images.class_names),
     }
 
 

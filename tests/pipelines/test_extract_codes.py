@@ -5,7 +5,7 @@ import torch
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.extract_codes import extract_codes
-from pipelines.train_stage1 import open_images
+from pipelines.training.images import open_images
 from stage2_prior.code_store.store import CodeStore
 from tests.support.distributed import on_two_ranks
 from tests.support.tiny import TINY, compose

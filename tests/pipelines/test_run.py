@@ -51,7 +51,7 @@ def test_everything_carries_the_tokenizers_fingerprint(tiny_run):
 
 def test_stored_codes_are_the_tokenizers(tiny_run):
     from pipelines.artifacts.models import load_tokenizer
-    from pipelines.train_stage1 import open_images
+    from pipelines.training.images import open_images
 
     tokenizer, _ = load_tokenizer(tiny_run / "tokenizer")
     images = open_images(compose(*TINY))
