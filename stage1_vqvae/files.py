@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -14,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 TEMPORARY = ".tmp-"
 """Prefix of a file that is being written. One that a killed process left is removed by the folder's next writer."""
+
+LOCK = ".lock"
+"""Suffix of the lock file beside a temporary file, which its writer holds for as long as it writes."""
 
 
 @contextlib.contextmanager
@@ -35,40 +38,55 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
-    with _writing_in(path.parent) as folder:
-        try:
-            temporary.touch(exist_ok=False)
-            mode = temporary.stat().st_mode
-            yield temporary
-            # Some libraries (safetensors) make files that only their owner can read.
-            temporary.chmod(mode)
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        os.fsync(folder)
+    with _temporary_beside(path) as temporary:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        yield temporary
+        # Some libraries (safetensors) make files that only their owner can read.
+        temporary.chmod(mode)
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
 
 
 @contextlib.contextmanager
-def _writing_in(folder: Path) -> Iterator[int]:
-    """Hold the folder as one of its writers, after removing what killed ones left; gives its descriptor.
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """Give a name for a temporary file beside ``path`` that other writers leave alone, and remove it afterwards.
 
-    A writer holds a shared lock on the folder, which ends with its process. So whoever gets the exclusive
-    lock is alone, and every temporary file is an orphan. A file system without locks keeps its orphans: each
-    has a name of its own, and none is in the way.
+    The writer holds a lock file from before the temporary file exists until after it is gone. The system releases the
+    lock when the process ends, however it ends. So a temporary file is an orphan if its lock can be taken.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    _remove_orphans(path.parent)
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
+    lock = FileLock(f"{temporary}{LOCK}", fallback_to_soft=False)
+    with contextlib.suppress(OSError):  # A file system without locks keeps its orphans: nobody can take theirs either.
+        lock.acquire()
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for orphan in folder.glob(f"{TEMPORARY}*"):
-                orphan.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield descriptor
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):  # of a folder that cannot be written; the block's own error says so
+            temporary.unlink(missing_ok=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed, with their lock files."""
+    names = {path.name.removesuffix(LOCK) for path in folder.glob(f"{TEMPORARY}*") if not path.is_dir()}
+    for orphan in (folder / name for name in names):
+        lock = FileLock(f"{orphan}{LOCK}", blocking=False, fallback_to_soft=False)
+        # A temporary file without a lock file is an orphan too: its writer makes the lock file first.
+        has_lock = Path(lock.lock_file).exists()
+        with contextlib.suppress(OSError, Timeout), lock if has_lock else contextlib.nullcontext():
+            orphan.unlink(missing_ok=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -86,10 +104,8 @@ def check_writable(folder: str | Path, room: int) -> None:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _writing_in(folder):
-            probe = folder / f"{TEMPORARY}{secrets.token_hex(6)}"
+        with _temporary_beside(folder / "probe") as probe:
             probe.touch(exist_ok=False)
-            probe.unlink()
     except OSError as error:
         raise OSError(f"{folder} cannot be written ({error.strerror}): give another output=") from error
     free = shutil.disk_usage(folder).free

@@ -1,4 +1,4 @@
-"""A prior in training whose parameters are spread over the processes: FSDP2 (arXiv 2304.11277)."""
+"""Training of a prior whose parameters are sharded over the processes: FSDP2 (arXiv 2304.11277)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stage2_prior.prior import Autoregressive
 from stage2_prior.transformer.model import Block
 
 UNITS = (Block, GatedLayer)
-"""Layers that are gathered one at a time, when it is their turn; the rest of a prior is one unit."""
+"""Layers whose parameters are gathered one layer at a time; the rest of a prior is one unit."""
 
 
 class ShardedPriorTraining(PriorTraining):
-    """Trains a prior of which each process holds a part: weights, gradients and the optimiser's moments.
+    """Trains a prior of which each process holds one shard: of weights, gradients and the optimiser's moments.
 
-    Checkpoints are the same plain files as everywhere. The prior that is given stays as it is, on the CPU:
-    :meth:`gather` puts the trained weights into it.
+    Checkpoints have the same format as those of other trainings. The module trains a copy; the given prior stays on
+    the CPU and is unchanged until :meth:`gather` puts the trained weights into it.
 
     Args:
         model: The prior, or one grid's part of it.
@@ -41,7 +41,7 @@ class ShardedPriorTraining(PriorTraining):
         super().__init__(copy.deepcopy(model), label_dropout, unigram_entropy, optimization)
 
     def configure_model(self) -> None:
-        """Spread the prior, layer by layer; called by Lightning before every training and validation."""
+        """Shard the prior, layer by layer. Lightning calls this before every training and validation."""
         if isinstance(self.model, FSDPModule):
             return
         assert self.device_mesh is not None
@@ -52,7 +52,7 @@ class ShardedPriorTraining(PriorTraining):
         fully_shard(self.model, mesh=mesh)
 
     def gather(self, prior: Autoregressive) -> None:
-        """Put the weights of all ranks into a whole prior on rank 0; all ranks call."""
+        """Put the weights of all ranks into an unsharded prior on rank 0. Every rank must call it."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(self.model, options=options)
         if weights:

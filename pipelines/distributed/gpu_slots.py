@@ -13,7 +13,7 @@ import torch
 
 from pipelines.distributed import launch
 from pipelines.distributed.hardware import Hardware
-from pipelines.distributed.locks import attempt
+from pipelines.distributed.locks import try_lock
 
 
 @contextmanager
@@ -42,15 +42,15 @@ def visible_gpus() -> list[str]:
 
 @contextmanager
 def free_slot(folder: Path, gpus: Sequence[str]) -> Iterator[int]:
-    """Hold a GPU that no more jobs hold than any other; gives its index in ``gpus``.
+    """Hold one of the GPUs that the fewest jobs hold; gives its index in ``gpus``.
 
     Args:
         folder: For the locks, the same for all jobs on this machine.
         gpus: Names of the GPUs.
     """
-    for level in count():  # a second job on each only when each has one
+    for round_number in count():  # a GPU gets a second job only when every GPU has one
         for index, name in enumerate(gpus):
-            with attempt(folder / f"gpu-{name}-{level}.lock") as mine:
+            with try_lock(folder / f"gpu-{name}-{round_number}.lock") as mine:
                 if mine:
                     yield index
                     return

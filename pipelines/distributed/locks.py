@@ -1,28 +1,31 @@
-"""Locks between jobs: held by a process, never by a file's mere existence, so that a killed owner blocks nobody."""
+"""Locks between processes: one that is killed gives its locks back."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
-def attempt(path: Path) -> Iterator[bool]:
+def try_lock(path: Path) -> Iterator[bool]:
     """Try to hold a lock for the duration of the block; gives whether it is held.
 
-    The kernel gives it back when the process ends, however it ends.
+    The system releases the lock when the process ends, however it ends.
+
+    Args:
+        path: The lock's file. It stays there.
+
+    Raises:
+        OSError: If the file cannot be made, or its file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)
+    with suppress(Timeout):
+        lock.acquire()
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield lock.is_locked
     finally:
-        os.close(descriptor)
+        lock.release()

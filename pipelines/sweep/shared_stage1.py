@@ -15,7 +15,7 @@ from pipelines.artifacts.models import fingerprint
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.command import Settings, console
 from pipelines.distributed import collectives
-from pipelines.distributed.locks import attempt
+from pipelines.distributed.locks import try_lock
 from pipelines.extract_codes import extract_codes
 from pipelines.train_stage1 import train_stage1, training_settings
 from pipelines.train_stage2 import prior_sources
@@ -121,7 +121,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     """
     waited = False
     while True:
-        with attempt(path) if collectives.rank() == 0 else nullcontext(False) as mine:
+        with try_lock(path) if collectives.rank() == 0 else nullcontext(False) as mine:
             # Asked again and again rather than waited for: a collective that waits for hours would time out.
             if collectives.on_any(mine):
                 yield

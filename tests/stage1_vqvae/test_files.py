@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stage1_vqvae.files import TEMPORARY, check_writable, read_json, replacing, sha256, write_json
+from stage1_vqvae.files import LOCK, TEMPORARY, check_writable, read_json, replacing, sha256, write_json
 
 KILLED_WRITER = """
 import os, signal, sys
@@ -122,10 +123,41 @@ def test_without_locks_files_are_written_and_orphans_kept(tmp_path: Path, monkey
         raise OSError("no locks here")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
-    orphan = tmp_path / f"{TEMPORARY}orphan"
+    orphan, lock = tmp_path / f"{TEMPORARY}orphan", tmp_path / f"{TEMPORARY}orphan{LOCK}"
     orphan.touch()
+    lock.touch()
     write_json(tmp_path / "a.json", 1)
-    assert names(tmp_path) == [orphan.name, "a.json"]
+    assert names(tmp_path) == [orphan.name, lock.name, "a.json"]
+
+
+def test_orphans_without_a_lock_file_and_lock_files_without_an_orphan_are_removed(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY}0123-of-an-older-version").touch()
+    (tmp_path / f"{TEMPORARY}4567-a{LOCK}").touch()
+    (tmp_path / f"{TEMPORARY}folder").mkdir()  # not made by `replacing`
+    write_json(tmp_path / "a.json", 1)
+    assert names(tmp_path) == [f"{TEMPORARY}folder", "a.json"]
+
+
+def test_a_writer_whose_fresh_lock_file_a_cleaner_removes_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cleaner takes the lock between the two calls by which a writer opens and locks its file."""
+    flock, seen = fcntl.flock, []
+
+    def interrupted(descriptor: int, operation: int) -> None:
+        if not seen:
+            seen.append(descriptor)
+            write_json(tmp_path / "other.json", 1)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", interrupted)
+    with replacing(tmp_path / "a") as temporary:
+        assert temporary.with_name(f"{temporary.name}{LOCK}").exists()
+        monkeypatch.undo()
+        write_json(tmp_path / "b.json", 1)
+        assert temporary.exists()
+    assert seen
+    assert names(tmp_path) == ["a", "b.json", "other.json"]
 
 
 def test_file_and_folder_are_flushed_around_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

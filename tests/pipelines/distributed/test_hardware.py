@@ -18,8 +18,8 @@ def test_at_least_one_process(wrong):
 
 
 def test_buffers_are_not_broadcast_over_what_the_quantizers_keep_equal():
-    assert Hardware("cpu", devices=1).strategy(sharded=False) == "auto"
-    several = Hardware("cpu", devices=2).strategy(sharded=False)
+    assert Hardware("cpu", devices=1).lightning_strategy(sharded=False) == "auto"
+    several = Hardware("cpu", devices=2).lightning_strategy(sharded=False)
     assert isinstance(several, DDPStrategy)
     assert several._ddp_kwargs["broadcast_buffers"] is False
 
@@ -49,9 +49,9 @@ def test_only_a_prior_on_several_processes_is_spread():
     assert not Hardware("cpu", devices=1, strategy="fsdp").sharded
     several = Hardware("cpu", devices=2, num_nodes=3, strategy="fsdp")
     assert several.sharded
-    assert isinstance(several.strategy(sharded=False), DDPStrategy)  # stage one
-    strategy = several.strategy(sharded=True)
+    assert isinstance(several.lightning_strategy(sharded=False), DDPStrategy)  # stage one
+    strategy = several.lightning_strategy(sharded=True)
     assert isinstance(strategy, ModelParallelStrategy)
     assert (strategy._data_parallel_size, strategy._tensor_parallel_size) == (6, 1)
     assert strategy._save_distributed_checkpoint is False  # one file, as of any training
-    assert Hardware("cpu", devices=1, strategy="fsdp").strategy(sharded=True) == "auto"
+    assert Hardware("cpu", devices=1, strategy="fsdp").lightning_strategy(sharded=True) == "auto"

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.distributed.locks import attempt
+from pipelines.distributed.locks import try_lock
 from pipelines.generator import Generator
 from pipelines.sweep import shared_stage1 as sharing
 from pipelines.sweep.shared_stage1 import adopt_codes, digest, held, link_tree, share
@@ -116,16 +116,16 @@ def test_others_wait_until_the_owner_is_done(tmp_path, monkeypatch):
 
 def test_a_killed_owner_blocks_nobody(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from pipelines.distributed.locks import attempt\n"
-        "with attempt(Path(sys.argv[1])) as mine:\n    print(mine, flush=True)\n    time.sleep(60)"
+        "import sys, time; from pathlib import Path; from pipelines.distributed.locks import try_lock\n"
+        "with try_lock(Path(sys.argv[1])) as mine:\n    print(mine, flush=True)\n    time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline().strip() == "True"
-    with attempt(tmp_path / "lock") as mine:
+    with try_lock(tmp_path / "lock") as mine:
         assert not mine
     owner.kill()
     owner.wait()
-    with held(tmp_path / "lock", "it"), attempt(tmp_path / "lock") as mine:
+    with held(tmp_path / "lock", "it"), try_lock(tmp_path / "lock") as mine:
         assert not mine
-    with attempt(tmp_path / "lock") as mine:
+    with try_lock(tmp_path / "lock") as mine:
         assert mine
