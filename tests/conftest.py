@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipelines.run import run
+from pipelines.tasks.run import run
 from tests.support.tiny import HIERARCHY, TINY, compose
 from tests.support.two_ranks import forked  # noqa: F401  a fixture
 

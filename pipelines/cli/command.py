@@ -40,58 +40,54 @@ Settings = dict[str, Any]
 console = Console(highlight=False, soft_wrap=True)
 
 
-def command(config_name: str) -> Callable[[Callable[[Settings], Any]], Callable[[], None]]:
-    """Make a Hydra app of a task: ``task(settings)`` runs on every process of the command.
+def command(config_name: str, task: str) -> Callable[[], None]:
+    """The ``main`` of a Hydra app that runs a task on every process of the command.
 
     A ValueError or OSError is the user's: it ends the command with one line and exit code 1, and with its traceback
     if ``debug=true``. In a sweep the other jobs go on.
 
     Args:
         config_name: The command's file in ``conf``.
+        task: ``module:function``, called with the settings. It is imported when it is about to run.
     """
 
-    def decorate(task: Callable[[Settings], Any]) -> Callable[[], None]:
-        name = importable_name(task)
+    def job(config: DictConfig) -> Any:
+        try:
+            sweep = place_in_sweep(config)
+            with recorded(sweep), told_apart():
+                settings = plain(config)
+                check_keys(settings, config_name)
+                refuse_timed_output(config)
+                overrides = list(HydraConfig.get().overrides.task)
+                return run_job(task, {**settings, "sweep": sweep, "overrides": overrides})
+        except ProcessExitedException:
+            end_job("", bool(config.get("debug")))  # the process has said why
+        except (ValueError, OSError, OmegaConfBaseException) as error:
+            end_job(f"error: {one_line(error)}", bool(config.get("debug")))
+        except Exception:
+            if not in_sweep():
+                raise
+            end_job(traceback.format_exc(), debug=False)
 
-        def job(config: DictConfig) -> Any:
-            try:
-                sweep = place_in_sweep(config)
-                with recorded(sweep), told_apart():
-                    settings = plain(config)
-                    check_keys(settings, config_name)
-                    refuse_timed_output(config)
-                    overrides = list(HydraConfig.get().overrides.task)
-                    return run_job(name, {**settings, "sweep": sweep, "overrides": overrides})
-            except ProcessExitedException:
-                end_job("", bool(config.get("debug")))  # the process has said why
-            except (ValueError, OSError, OmegaConfBaseException) as error:
-                end_job(f"error: {one_line(error)}", bool(config.get("debug")))
-            except Exception:
-                if not in_sweep():
-                    raise
-                end_job(traceback.format_exc(), debug=False)
+    # Hydra reads both: the job's name, and where a configuration would lie that is not absolute.
+    job.__name__ = task.partition(":")[2]
+    app = hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)
 
-        # Launchers send the job to other processes by value: it holds nothing but the task's name.
-        job.__module__, job.__name__ = task.__module__, task.__name__
-        app = hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)
+    def main() -> None:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong; it is said here
+        try:
+            if asked_for_info(sys.argv[1:]):
+                show_info(config_name, sys.argv[1:])
+            else:
+                app()
+        except JobFailed:
+            raise SystemExit(1) from None
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise SystemExit(f"error: {explain(error)}") from None
+        finally:
+            conclude_sweep()
 
-        def main() -> None:
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong; it is said here
-            try:
-                if asked_for_info(sys.argv[1:]):
-                    show_info(config_name, sys.argv[1:])
-                else:
-                    app()
-            except JobFailed:
-                raise SystemExit(1) from None
-            except (HydraException, OmegaConfBaseException, ValueError) as error:
-                raise SystemExit(f"error: {explain(error)}") from None
-            finally:
-                conclude_sweep()
-
-        return main
-
-    return decorate
+    return main
 
 
 @contextmanager
@@ -114,13 +110,6 @@ def told_apart() -> Iterator[None]:
         raise ValueError(f"the job called sys.exit({error.code!r})") from error
 
 
-def importable_name(task: Callable[..., Any]) -> str:
-    """``module:function`` by which any process finds the task, also one that did not start the command."""
-    module = sys.modules[task.__module__]
-    spec = getattr(module, "__spec__", None)  # of python -m pipelines.run, whose module is called __main__
-    return f"{spec.name if spec else task.__module__}:{task.__name__}"
-
-
 def run_job(task: str, settings: Settings) -> Any:
     """Run a command's task on all its processes; returns what a sweeper wants to know, if anything.
 
@@ -141,7 +130,7 @@ def refuse_other_processes(hardware: Hardware) -> None:
     asked, found = hardware.processes * hardware.num_nodes, launch.started_processes()
     if launch.started_elsewhere() and asked != found:
         raise ValueError(
-            f"trainer: torchrun or SLURM started {found} processes, hardware.devices × hardware.num_nodes is {asked}: "
+            f"hardware: torchrun or SLURM started {found} processes, hardware.devices × hardware.num_nodes is {asked}: "
             "make them the same"
         )
     if not launch.started_elsewhere() and hardware.num_nodes > 1:

@@ -16,9 +16,9 @@ from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.command import Settings, console
 from pipelines.distributed import collectives
 from pipelines.distributed.locks import try_lock
-from pipelines.extract_codes import extract_codes
-from pipelines.train_stage1 import train_stage1, training_settings
-from pipelines.train_stage2 import prior_sources
+from pipelines.tasks.extract_codes import extract_codes
+from pipelines.tasks.train_stage1 import train_stage1, training_settings
+from pipelines.tasks.train_stage2 import prior_sources
 from stage1_vqvae.files import TEMPORARY
 from stage2_prior.code_store.manifest import digest_of
 

@@ -11,10 +11,10 @@ import yaml
 from safetensors.torch import load_file
 
 from pipelines.artifacts.models import fingerprint
-from pipelines.evaluate import evaluate
 from pipelines.generator import Generator
-from pipelines.run import run
-from pipelines.train_stage1 import train_stage1
+from pipelines.tasks.evaluate import evaluate
+from pipelines.tasks.run import run
+from pipelines.tasks.train_stage1 import train_stage1
 from tests.support.tiny import compose
 
 RUNS = sorted(path for path in (Path(__file__).parents[1] / "old_runs").glob("*/*") if path.is_dir())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.artifacts.models import load_tokenizer
-from pipelines.run import run
+from pipelines.tasks.run import run
 from stage2_prior.code_store.store import CodeStore
 from tests.support.tiny import compose, tiny
 

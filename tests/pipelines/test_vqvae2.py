@@ -10,9 +10,9 @@ from PIL import Image
 
 from pipelines import complete, reconstruct
 from pipelines.artifacts.models import load_tokenizer
-from pipelines.evaluate import evaluate
 from pipelines.generator import Generator
-from pipelines.run import run
+from pipelines.tasks.evaluate import evaluate
+from pipelines.tasks.run import run
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.files import read_json
 from stage2_prior.code_store.store import CodeStore

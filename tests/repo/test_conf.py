@@ -9,7 +9,7 @@ from pipelines.config.instantiate import build
 from pipelines.config.schema import check_keys, groups
 from pipelines.distributed.hardware import Hardware
 from pipelines.posterior_collapse.latent_pixels import LatentPixelModel
-from pipelines.run import check
+from pipelines.tasks.run import check
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.quantizers.base import Quantizer
 from stage1_vqvae.tokenizer import Tokenizer

@@ -9,9 +9,9 @@ import torch
 from pipelines.artifacts.levels import joined_figures, missing_levels
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.generator import Generator
-from pipelines.run import run
 from pipelines.sweep.shared_stage1 import exchange_levels
-from pipelines.train_stage2 import train_stage2
+from pipelines.tasks.run import run
+from pipelines.tasks.train_stage2 import train_stage2
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.files import read_json, read_yaml
 from stage2_prior.code_store.store import CodeStore

@@ -54,7 +54,7 @@ def error(monkeypatch, capfd, tmp_path):
         ("seed=null", "seed: int expected, got None"),
         ("n=many", "n: int expected, got 'many'"),
         ("data=folder", "data.files: a value is needed, e.g. data.files=..."),
-        ("hardware.devices=0", "trainer: devices and num_nodes are at least 1, got 0 and 1"),
+        ("hardware.devices=0", "hardware: devices and num_nodes are at least 1, got 0 and 1"),
     ],
 )
 def test_wrong_settings_are_named_before_any_work(error, change, message, tmp_path):
@@ -112,7 +112,7 @@ def test_memory_that_runs_out_in_a_training_ends_it_in_a_line(error, monkeypatch
     def full(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
 
-    monkeypatch.setattr("pipelines.train_stage1.fit", full)
+    monkeypatch.setattr("pipelines.tasks.train_stage1.fit", full)
     assert "try batch_size=128 or stage1.batch_size=8 or stage2.batch_size=8" in error("run", *TINY, "output=made")
 
 

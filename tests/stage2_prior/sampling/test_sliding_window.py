@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.generator import Generator
-from pipelines.sample import default_name, sample_command
+from pipelines.tasks.sample import default_name, sample_command
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage1_vqvae.vqvae import VQVAE

@@ -1,4 +1,4 @@
-"""``python -m pipelines.extract_codes``: write the codes of all images with a trained tokenizer."""
+"""Write the codes of all images with a trained tokenizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipelines.artifacts.models import Saved, load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
@@ -112,9 +112,3 @@ def _encode(
         first_copy = (draws < examples)[:, None, None, None]
         images = torch.where(first_copy, images, augmentation(pixels, draws, seed))
     return tokenizer.encode(images).cpu()
-
-
-main = command("config")(extract_codes)
-
-if __name__ == "__main__":
-    main()

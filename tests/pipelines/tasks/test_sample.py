@@ -3,11 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import sample
 from pipelines.artifacts.sample_parts import Parts
 from pipelines.distributed import collectives
 from pipelines.generator import Generator
-from pipelines.sample import default_name, sample_command, write_samples
+from pipelines.tasks import sample
+from pipelines.tasks.sample import default_name, sample_command, write_samples
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.files import read_yaml
 from stage2_prior.sampling.batch_invariance import SMALLEST

@@ -1,4 +1,4 @@
-"""``python -m pipelines.collapse``: posterior collapse and its absence, with one and the same decoder.
+"""Posterior collapse and its absence, with one and the same decoder.
 
 A Gaussian VAE and a VQ-VAE, each with the same encoder and the same autoregressive decoder of pixels, on black and
 white digits: what of the latents is used, and what is drawn given an image's latents.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipelines.artifacts.models import Saved, save_model
 from pipelines.artifacts.run_folder import finished
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
@@ -136,9 +136,3 @@ def show(output: Path) -> None:
         table.add_row(name, *cells, f"[dim]{words}[/]")
     console.print(table)
     console.print(f"{output / 'drawn.png'}\n{output / 'collapse.json'}")
-
-
-main = command("collapse")(collapse)
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""``python -m pipelines.evaluate``: measure a run on held-out images, and samples that are drawn for it."""
+"""Measure a run on held-out images, and samples that are drawn for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pipelines.artifacts.models import Saved, load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.config.migrations import modernised
@@ -21,7 +21,7 @@ from pipelines.evaluation.tokenizer import Metrics, Subject, measure_tokenizer
 from pipelines.evaluation.wording import TITLES, Sections, meaning, reading, remarks
 from pipelines.generator import Generator
 from pipelines.report.build import write_report
-from pipelines.sample import asked_for, check, default_name, write_samples
+from pipelines.tasks.sample import asked_for, check, default_name, write_samples
 from pipelines.training.images import image_settings, open_images
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import read_json, read_yaml, write_json
@@ -151,9 +151,3 @@ def show(sections: Sections) -> None:
     console.print(reading(sections))
     for remark in remarks(sections):
         console.print(f"[dim]{remark}[/]")
-
-
-main = command("evaluate")(evaluate)
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from pipelines.artifacts.models import fingerprint
-from pipelines.run import run
+from pipelines.tasks.run import run
 from stage1_vqvae.data.augmentation import normalize
 from stage1_vqvae.files import read_json, read_yaml
 from stage2_prior.code_store.store import CodeStore

@@ -1,4 +1,4 @@
-"""``python -m pipelines.sample``: draw new images from a trained run."""
+"""Draw new images from a trained run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from pipelines.artifacts.sample_parts import Parts
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
@@ -160,9 +160,3 @@ def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
     """A folder's name that says what was asked for, so that other settings lie elsewhere."""
     parts = [f"n{settings['n']}", f"seed{settings['seed']}", *label_part(settings)]
     return "_".join([*parts, *(f"{name}{value}" for name, value in {**larger_sides(settings), **asked}.items())])
-
-
-main = command("sample")(sample_command)
-
-if __name__ == "__main__":
-    main()

@@ -3,9 +3,9 @@ import shutil
 import pytest
 import torch
 
-from pipelines import evaluate as module
-from pipelines.evaluate import evaluate
-from pipelines.train_stage1 import train_stage1
+from pipelines.tasks import evaluate as module
+from pipelines.tasks.evaluate import evaluate
+from pipelines.tasks.train_stage1 import train_stage1
 from stage1_vqvae.files import read_json
 from tests.support.distributed import on_two_ranks
 from tests.support.tiny import TINY, compose

@@ -1,4 +1,4 @@
-"""``python -m pipelines.complete``: keep a part of each image and draw the rest."""
+"""Keep a part of each image and draw the rest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
 from pipelines.generator import Generator, Samples
 from pipelines.masks import code_mask, kept_pixels, pixel_mask
-from pipelines.sample import asked_for, label_part
+from pipelines.tasks.sample import asked_for, label_part
 from pipelines.tracking.image_logging import grid, save_picture
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.preprocessing import Preprocessing
@@ -191,9 +191,3 @@ def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
     parts += label_part(settings)
     parts += [] if settings["candidates"] == 1 else [f"candidates{settings['candidates']}"]
     return "_".join([*parts, *(f"{name}{value}" for name, value in asked.items())])
-
-
-main = command("complete")(complete_command)
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""``python -m pipelines.train_stage1``: train a tokenizer on images."""
+"""Train a tokenizer on images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytorch_lightning import seed_everything
 
 from pipelines.artifacts.models import save_model
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
@@ -81,9 +81,3 @@ def _percent(figures: dict[str, float], name: str) -> str:
 
 def _listed(figures: dict[str, float], name: str) -> str:
     return ", ".join(f"{value:.0f}" for key, value in figures.items() if key.startswith(name))
-
-
-main = command("config")(train_stage1)
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""``python -m pipelines.reconstruct``: images beside what a trained tokenizer makes of them."""
+"""Images beside what a trained tokenizer makes of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.progress import track
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
 from pipelines.evaluation.batches import batches
@@ -45,9 +45,3 @@ def reconstruct(settings: Settings) -> None:
         console.print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         console.print(f"{output / 'reconstructions.png'}\n{output / 'metrics.json'}")
     collectives.barrier()
-
-
-main = command("reconstruct")(reconstruct)
-
-if __name__ == "__main__":
-    main()

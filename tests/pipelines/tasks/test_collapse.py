@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.collapse import collapse, use_of
 from pipelines.config.instantiate import build
 from pipelines.posterior_collapse.bottlenecks import CodeLatents
 from pipelines.posterior_collapse.latent_pixels import LatentPixelModel
+from pipelines.tasks.collapse import collapse, use_of
 from stage1_vqvae.files import read_json
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from tests.support.tiny import compose
@@ -27,7 +27,7 @@ def test_trains_measures_and_does_not_train_again(tmp_path, monkeypatch, capsys,
     assert ("perplexity" in figures) == (name == "vqvae")
     assert Image.open(tmp_path / name / "drawn.png").width > 100
     assert "its own latents" in capsys.readouterr().out
-    monkeypatch.setattr("pipelines.collapse.fit", None)
+    monkeypatch.setattr("pipelines.tasks.collapse.fit", None)
     collapse(settings)
     assert read_json(tmp_path / name / "collapse.json") == figures
     with pytest.raises(ValueError, match="seed: 0, now 1"):

@@ -1,4 +1,4 @@
-"""``python -m pipelines.run``: both stages, from images to new images."""
+"""Both stages, from images to new images."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from PIL import Image
 from pipelines.artifacts.levels import missing_levels
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
-from pipelines.extract_codes import check_copies, extract_codes
 from pipelines.generator import Generator
 from pipelines.report.build import write_report
-from pipelines.sample import write_samples
 from pipelines.sweep.shared_stage1 import exchange_levels, share
+from pipelines.tasks.extract_codes import check_copies, extract_codes
+from pipelines.tasks.sample import write_samples
+from pipelines.tasks.train_stage1 import train_stage1
+from pipelines.tasks.train_stage2 import train_stage2
 from pipelines.tracking.base import Csv, Job, boards
 from pipelines.tracking.lineage import prior_artifact, samples_artifact, tokenizer_artifact
-from pipelines.train_stage1 import train_stage1
-from pipelines.train_stage2 import train_stage2
 from pipelines.training.callbacks import callbacks
 from pipelines.training.stage_trainer import refuse_ema_with_fsdp
 from stage2_prior.lightning_module import PriorTraining
@@ -95,9 +95,3 @@ def check(settings: Settings) -> None:
     for key in ("n", "batch_size"):
         if settings[key] < 1:
             raise ValueError(f"{key} is at least 1, got {settings[key]}")
-
-
-main = command("config")(run)
-
-if __name__ == "__main__":
-    main()

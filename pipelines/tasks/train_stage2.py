@@ -1,4 +1,4 @@
-"""``python -m pipelines.train_stage2``: train a prior on the codes of a run."""
+"""Train a prior on the codes of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.artifacts.levels import LEVEL, check_agreement, join_levels
 from pipelines.artifacts.models import load_tokenizer, save_model
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.cli.command import Settings, command, console
+from pipelines.cli.command import Settings, console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.distributed import collectives
@@ -163,9 +163,3 @@ def train_part(
                 board.log_lineage(prior_artifact(run), [codes_artifact(run)])
     collectives.barrier()
     return figures
-
-
-main = command("config")(train_stage2)
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipelines.artifacts.models import load_tokenizer
-from pipelines.extract_codes import extract_codes
+from pipelines.tasks.extract_codes import extract_codes
 from pipelines.training.images import open_images
 from stage2_prior.code_store.store import CodeStore
 from tests.support.distributed import on_two_ranks
