@@ -105,11 +105,11 @@ def _show_group(console: Console, group: str, chosen: str | None) -> None:
 
 
 def options(group: str) -> dict[str, str]:
-    """Options of a group of ``conf``, each with its file's first comment."""
+    """Options of a group of ``conf``, each with its file's first comment; a file ``_base`` is what options share."""
     folder = files("conf") / group
     found = {}
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name) if folder.is_dir() else ():
-        if entry.name.endswith(".yaml"):
+        if entry.name.endswith(".yaml") and not entry.name.startswith("_"):
             lines = entry.read_text(encoding="utf-8").splitlines()
             first = next((line for line in lines if line.startswith("#") and "@package" not in line), "")
             found[entry.name.removesuffix(".yaml")] = first.lstrip("# ")

@@ -30,7 +30,7 @@ NEEDED = {
 
 
 def options(group):
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
 
 
 COLLAPSE = [name for name in options("experiment") if name.startswith("collapse_")]  # of pipelines.collapse
