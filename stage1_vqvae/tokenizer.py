@@ -1,4 +1,4 @@
-"""What every tokenizer is: images to codes and back, at one level or several. Inference only: no losses here."""
+"""The interface of tokenizers: images to codes and back, at one level or several. Losses are elsewhere."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from stage1_vqvae.quantizers.base import Quantized, Quantizer
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a pass through encoder, quantizers and decoder gives.
+    """The result of a pass through encoder, quantizers and decoder.
 
     Attributes:
         images: ``[B, C, H, W]``, in [-1, 1] up to the decoder's error.
         codes: int64 ``[B, T]``.
-        loss: The quantizers' losses added up, a scalar.
-        outputs: What the decoder gave: the images themselves, or the parameters of their likelihood.
+        loss: The sum of the quantizers' losses, a scalar.
+        outputs: The decoder's outputs ``[B, outputs, H, W]``: the images, or the parameters of their likelihood.
     """
 
     images: Tensor
@@ -34,18 +34,20 @@ class Reconstruction:
 
 
 class Tokenizer(nn.Module, ABC):
-    """Images of one size to codes ``[B, T]`` and back, through levels of vectors from coarse to fine.
+    """Encodes images of one size to codes ``[B, T]`` and decodes them, through levels of latents from coarse to fine.
 
-    A subclass has one quantizer a level, finds their vectors in :meth:`quantize` and draws from them in :meth:`draw`.
+    A subclass has one quantizer for each level. It encodes and quantizes in :meth:`quantize`, and decodes the
+    quantized latents of all levels in :meth:`decode_latents`.
 
     Args:
         image_size: ``(H, W)`` in pixels.
         channels: C, channels of an image, 1 to 4.
-        quantizers: Of the levels, coarse to fine.
-        cells: Pixels along each side that a vector of each level stands for; the first is a multiple of the others.
-        padding: Pixels by which every border is extended before encoding (repeating it outwards) and that are cropped
-            after decoding, so that sizes which no grid divides have one: 28×28 digits with a padding of 2 one of 4×4.
-        likelihood: What the decoder's outputs mean; None: they are the images.
+        quantizers: One for each level, coarse to fine.
+        cells: Pixels along each side of the square that one latent of each level stands for, coarse to fine. The first
+            is a multiple of the others.
+        padding: Pixels added at every border before encoding, by repeating the border, and cropped after decoding. It
+            makes other image sizes divisible: with a padding of 2, 28×28 pixels have a grid of 4×4 cells of 8×8.
+        likelihood: The distribution whose parameters the decoder gives. None: the decoder gives the images.
 
     Raises:
         ValueError: If the cells do not divide the image size, or there are not 1 to 4 channels.
@@ -78,11 +80,11 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def quantize(self, images: Tensor) -> list[Quantized]:
-        """Vectors and codes of each level, coarse to fine, of ``images [B, C, H, W]``, their padding included."""
+        """Quantized latents of each level, coarse to fine, of padded ``images [B, C, H + 2p, W + 2p]`` in [-1, 1]."""
 
     @abstractmethod
-    def draw(self, vectors: Sequence[Tensor]) -> Tensor:
-        """The decoder's outputs ``[B, outputs, H, W]``, padding included, of each level's ``[B, D, h, w]``."""
+    def decode_latents(self, latents: Sequence[Tensor]) -> Tensor:
+        """The decoder's outputs ``[B, outputs, H + 2p, W + 2p]`` of each level's quantized latents ``[B, D, h, w]``."""
 
     def forward(self, images: Tensor) -> Reconstruction:
         """Encode, quantize and decode ``images [B, C, H, W]`` in [-1, 1].
@@ -90,24 +92,31 @@ class Tokenizer(nn.Module, ABC):
         Raises:
             ValueError: If images are not of the model's size and channels.
         """
-        found = self.quantize(self._framed(images))
-        outputs = self._drawn([level.vectors for level in found])
-        loss = torch.stack([level.loss for level in found]).sum()
-        return Reconstruction(self._images(outputs), self._join([level.codes for level in found]), loss, outputs)
+        levels = self.quantize(self._padded(images))
+        outputs = self._outputs([level.vectors for level in levels])
+        loss = torch.stack([level.loss for level in levels]).sum()
+        return Reconstruction(self._images(outputs), self._join([level.codes for level in levels]), loss, outputs)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Codes ``[B, T]`` of ``images [B, C, H, W]`` in [-1, 1]."""
-        return self._join([level.codes for level in self.quantize(self._framed(images))])
+        """Codes, int64 ``[B, T]``, of ``images [B, C, H, W]`` in [-1, 1].
+
+        Raises:
+            ValueError: If images are not of the model's size and channels.
+        """
+        return self._join([level.codes for level in self.quantize(self._padded(images))])
 
     def decode(self, codes: Tensor, image_size: tuple[int, int] | None = None) -> Tensor:
         """Images ``[B, C, H, W]`` in [-1, 1] of ``codes [B, T]``.
 
         Args:
-            codes: Laid out as :meth:`layout_of` the size says.
-            image_size: ``(H, W)``, any that has a layout, as far as the networks are convolutional, and they are;
-                None for the model's own.
+            codes: In the layout that :meth:`layout_of` gives for the image size.
+            image_size: ``(H, W)``; None for the model's own. The networks are convolutional, so that every size with a
+                layout can be decoded.
+
+        Raises:
+            ValueError: If the codes have another length than that layout.
         """
-        return self._images(self._decoded(codes, image_size or self.image_size)).clamp(-1, 1)
+        return self._images(self._outputs_of(codes, image_size or self.image_size)).clamp(-1, 1)
 
     def nats(self, images: Tensor, codes: Tensor) -> Tensor:
         """Negative log-likelihood ``-log p(images | codes)`` of each image in nats: ``[B]``.
@@ -121,13 +130,13 @@ class Tokenizer(nn.Module, ABC):
         """
         if self.likelihood is None:
             raise ValueError("this tokenizer has no likelihood: train it with stage1/likelihood=discretized_logistic")
-        return self.likelihood.nats(self._decoded(codes, self.image_size), images)
+        return self.likelihood.nats(self._outputs_of(codes, self.image_size), images)
 
     def layout_of(self, image_size: tuple[int, int]) -> CodeLayout:
-        """How codes of images of ``(H, W)`` pixels, which need not be the model's own size, are laid out.
+        """The layout of the codes of images of ``(H, W)`` pixels, which need not be the model's own size.
 
         Raises:
-            ValueError: If the coarsest level's cells do not divide it.
+            ValueError: If the padded size is not divisible by the coarsest level's downsample_factor.
         """
         height, width = (size + 2 * self.padding for size in image_size)
         coarsest = self.cells[0]
@@ -147,27 +156,32 @@ class Tokenizer(nn.Module, ABC):
             quantizer.step()
 
     def discard(self) -> None:
-        """Make every codebook forget the passes since the last step, which was skipped."""
+        """Drop what the quantizers gathered since the last step: that optimiser step was skipped."""
         for quantizer in self.levels:
             quantizer.discard()
 
-    def _framed(self, images: Tensor) -> Tensor:
+    def _padded(self, images: Tensor) -> Tensor:
+        """``images [B, C, H, W]``, checked and padded."""
         expected = (self.channels, *self.image_size)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(f"images [B, {', '.join(map(str, expected))}] expected, got {list(images.shape)}")
         return F.pad(images, (self.padding,) * 4, mode="replicate") if self.padding else images
 
-    def _drawn(self, vectors: Sequence[Tensor]) -> Tensor:
-        # Quantizers and lookups differ in memory format, by which convolutions choose their kernels and the last bits.
-        outputs = self.draw([each.contiguous() for each in vectors])
+    def _outputs(self, latents: Sequence[Tensor]) -> Tensor:
+        """The decoder's outputs of quantized latents of each level, cropped to the image: ``[B, outputs, H, W]``."""
+        # Forward passes and lookups give other memory formats. Convolutions choose their kernels, and with them the
+        # last bits, by the format.
+        outputs = self.decode_latents([each.contiguous() for each in latents])
         height, width = outputs.shape[-2:]
         return outputs[..., self.padding : height - self.padding, self.padding : width - self.padding].contiguous()
 
-    def _decoded(self, codes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    def _outputs_of(self, codes: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """The decoder's outputs of ``codes [B, T]``."""
         levels = zip(self.levels, self._split(codes, self.layout_of(image_size)), strict=True)
-        return self._drawn([quantizer.lookup(part) for quantizer, part in levels])
+        return self._outputs([quantizer.lookup(part) for quantizer, part in levels])
 
     def _images(self, outputs: Tensor) -> Tensor:
+        """The images that the decoder's outputs mean."""
         return self.likelihood.images(outputs) if self.likelihood else outputs
 
     def _join(self, codes: Sequence[Tensor]) -> Tensor:

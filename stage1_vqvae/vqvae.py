@@ -19,15 +19,16 @@ class VQVAE(Tokenizer):
         image_size: ``(H, W)`` in pixels.
         channels: C, channels of an image, 1 to 4.
         quantizer: Any :class:`~stage1_vqvae.quantizers.base.Quantizer`.
-        width: Width of encoder and decoder.
-        residual_width: Width inside their residual blocks.
-        residual_layers: Number of their residual blocks; two numbers for the encoder's and the decoder's.
-        downsample_factor: A power of two, f; a code stands for f × f pixels.
+        width: Channels of encoder and decoder.
+        residual_width: Channels inside their residual blocks.
+        residual_layers: Number of residual blocks; a pair: of the encoder, of the decoder.
+        downsample_factor: f, a power of two of at least 2; a code stands for f × f pixels.
         padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
-        norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
+        norm: Normalization of residual blocks: ``none``, with ReLU, or ``group``, with SiLU.
 
     Raises:
-        ValueError: If the factor does not divide the image size, or there are not 1 to 4 channels.
+        ValueError: If downsample_factor is no power of two or does not divide the padded image size, or there are not
+            1 to 4 channels.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class VQVAE(Tokenizer):
         return [self.quantizer]
 
     def quantize(self, images: Tensor) -> list[Quantized]:
-        """Vectors and codes of ``images [B, C, H, W]``, their padding included."""
+        """Quantized latents of padded ``images [B, C, H + 2p, W + 2p]`` in [-1, 1]: one level."""
         return [self.quantizer(self.encoder(images.to(next(self.encoder.parameters()).dtype)))]
 
-    def draw(self, vectors: Sequence[Tensor]) -> Tensor:
-        """The decoder's outputs ``[B, outputs, H, W]``, padding included, of one level's ``[B, D, h, w]``."""
-        (only,) = vectors
+    def decode_latents(self, latents: Sequence[Tensor]) -> Tensor:
+        """The decoder's outputs ``[B, outputs, H + 2p, W + 2p]`` of quantized latents ``[B, D, h, w]`` of one level."""
+        (only,) = latents
         return self.decoder(only.to(next(self.decoder.parameters()).dtype))

@@ -8,34 +8,33 @@ import torch
 from torch import Tensor, nn
 
 from stage1_vqvae.likelihoods import Likelihood
-from stage1_vqvae.networks.convolutional import Decoder, Encoder, Norm, halvings
+from stage1_vqvae.networks.convolutional import Decoder, Encoder, Norm, halvings, strided
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 from stage1_vqvae.tokenizer import Tokenizer
 
 
 class VQVAE2(Tokenizer):
-    """A hierarchy of codes (figure 2a and algorithm 1 of arXiv 1906.00446), of any number of levels.
+    """A hierarchy of codes (arXiv 1906.00446, figure 2a and algorithm 1), of any number of levels.
 
-    Features go up, each level's from those of the next finer one. Codes come down: the coarsest level's from its
-    features alone, every other level's from its features and the decoded vectors of the levels above it, so that a
-    level holds what those above it left out. The image is drawn from the vectors of all levels, upsampled to the
-    finest grid. With two levels that is the paper's model.
+    Each level encodes the features of the next finer one. The coarsest level quantizes its features alone; every other
+    level quantizes its features together with the decoded latents of the levels above it, and so holds what those left
+    out. The decoder sees the latents of all levels, upsampled to the finest grid. Two levels are the paper's model.
 
     Args:
         image_size: ``(H, W)`` in pixels.
         channels: C, channels of an image, 1 to 4.
-        quantizers: One a level, coarse to fine, each of any family and size.
-        width: Width of encoders and decoders.
-        residual_width: Width inside their residual blocks.
-        residual_layers: Number of residual blocks of each.
+        quantizers: One for each level, coarse to fine, of any family and codebook size.
+        width: Channels of encoders and decoders.
+        residual_width: Channels inside their residual blocks.
+        residual_layers: Number of residual blocks of each encoder and decoder.
         downsample_factors: Of each level, coarse to fine, from the next finer level, the last from the image; powers of
             two. ``(2, 4)`` on 256×256 pixels gives grids of 32×32 and 64×64.
         padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
-        norm: What residual blocks normalize by: ``none``, with ReLU, or ``group`` normalization, with SiLU.
+        norm: Normalization of residual blocks: ``none``, with ReLU, or ``group``, with SiLU.
 
     Raises:
-        ValueError: If there is not one factor a quantizer, a factor is no power of two, all together do not divide the
-            image size, or there are not 1 to 4 channels.
+        ValueError: If there is not one downsample_factor for each quantizer, one is no power of two, their product does
+            not divide the padded image size, or there are not 1 to 4 channels.
     """
 
     def __init__(
@@ -82,11 +81,11 @@ class VQVAE2(Tokenizer):
         return [quantizer for quantizer in self.quantizers if isinstance(quantizer, Quantizer)]
 
     def quantize(self, images: Tensor) -> list[Quantized]:
-        """Vectors and codes of each level, coarse to fine, of ``images [B, C, H, W]``, their padding included."""
+        """Quantized latents of each level, coarse to fine, of padded ``images [B, C, H + 2p, W + 2p]`` in [-1, 1]."""
         features = [images.to(self._dtype)]
         for encoder in reversed(self.encoders):
             features.append(encoder(features[-1]))
-        decoded: list[Tensor] = []  # what the levels above say at this level's resolution, [B, width, h, w]
+        decoded: list[Tensor] = []  # of the levels above, at this level's resolution, [B, width, h, w]
         found = []
         for level, quantizer in enumerate(self.levels):
             z = self.projections[level](torch.cat([features.pop(), *decoded], dim=1))
@@ -96,20 +95,23 @@ class VQVAE2(Tokenizer):
                 decoded = [self.contexts[level](torch.cat([vectors, *decoded], dim=1))]
         return found
 
-    def draw(self, vectors: Sequence[Tensor]) -> Tensor:
-        """The decoder's outputs ``[B, outputs, H, W]``, padding included, of each level's ``[B, D, h, w]``."""
-        pairs = zip(self.upsamplings, vectors, strict=True)
+    def decode_latents(self, latents: Sequence[Tensor]) -> Tensor:
+        """The decoder's outputs ``[B, outputs, H + 2p, W + 2p]`` of each level's quantized latents ``[B, D, h, w]``."""
+        pairs = zip(self.upsamplings, latents, strict=True)
         return self.decoder(torch.cat([upsample(each.to(self._dtype)) for upsample, each in pairs], dim=1))
 
     @property
     def _dtype(self) -> torch.dtype:
-        """Of encoders and decoders; quantizers keep to float32."""
+        """Precision of encoders and decoders; quantizers always compute in float32."""
         return next(self.encoders.parameters()).dtype
 
 
-def upsampling(channels: int, factor: int) -> nn.Sequential:
-    """Transposed 4×4 convolutions, ``[B, C, h, w]`` to ``[B, C, factor * h, factor * w]``; nothing for factor 1."""
-    layers: list[nn.Module] = []
-    for _ in range(factor.bit_length() - 1):
-        layers += [nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+def upsampling(channels: int, scale: int) -> nn.Sequential:
+    """Transposed 4×4 convolutions with ReLU in between, ``[B, C, h, w]`` to ``[B, C, scale · h, scale · w]``.
+
+    Args:
+        channels: C.
+        scale: A power of two; 1 gives no layers.
+    """
+    steps = scale.bit_length() - 1
+    return nn.Sequential(*strided(nn.ConvTranspose2d, [channels] * (steps + 1), "none")[:-1])

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from math import gcd
 from typing import Literal
 
 from torch import Tensor, nn
 
 Norm = Literal["none", "group"]
-"""What residual blocks normalize by: ``none``, with ReLU as in the paper, or ``group`` normalization, with SiLU."""
+"""Normalization of residual blocks: ``none``, with ReLU as in the paper, or ``group``, with SiLU."""
 
 
 class ResidualStack(nn.Module):
     """Residual blocks of activation, 3×3 convolution, activation, 1×1 convolution, and a last activation.
 
-    An activation is a ReLU, or group normalization (arXiv 1803.08494) and a SiLU. Normalized blocks start as the
-    identity, their last convolution at zero.
+    An activation is a ReLU, or group normalization (arXiv 1803.08494) followed by a SiLU. Normalized blocks start as
+    the identity: the weights of their last convolution are zero.
 
     Args:
         channels: C.
-        width: Width inside a block.
+        width: Channels inside a block.
         layers: Number of blocks.
         norm: ``none`` or ``group``.
+
+    Raises:
+        ValueError: If there is no such norm.
 
     Shape: ``[B, C, H, W]`` to the same.
     """
@@ -40,7 +45,7 @@ class ResidualStack(nn.Module):
         self.last = activation(channels, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Refine ``x [B, C, H, W]``."""
+        """Add the output of each block to ``x [B, C, H, W]``."""
         for block in self.blocks:
             x = x + block(x)
         return self.last(x)
@@ -52,16 +57,16 @@ class Encoder(nn.Module):
     Args:
         channels: Channels of an image, C.
         dim: Channels of a latent vector, D.
-        width: Width of the network.
-        residual_width: Width inside a residual block.
+        width: Channels of the network.
+        residual_width: Channels inside a residual block.
         residual_layers: Number of residual blocks.
-        downsample_factor: Downsampling factor f, a power of two.
-        norm: What its residual blocks normalize by, ``none`` or ``group``.
+        downsample_factor: f, a power of two of at least 2.
+        norm: Normalization of the residual blocks.
 
     Shape: ``[B, C, H, W]`` to ``[B, D, H / f, W / f]``.
 
     Raises:
-        ValueError: If the factor is not a power of two of at least 2.
+        ValueError: If downsample_factor is no power of two of at least 2, or there is no such norm.
     """
 
     def __init__(
@@ -75,12 +80,8 @@ class Encoder(nn.Module):
         norm: Norm = "none",
     ) -> None:
         super().__init__()
-        widths = strided_widths(width, downsample_factor)
-        layers: list[nn.Module] = []
-        for inner, outer in zip([channels, *widths], widths, strict=False):
-            layers += [nn.Conv2d(inner, outer, 4, stride=2, padding=1), rectifier(norm)]
         self.layers = nn.Sequential(
-            *layers,
+            *strided(nn.Conv2d, [channels, *strided_widths(width, downsample_factor)], norm),
             nn.Conv2d(width, width, 3, padding=1),
             ResidualStack(width, residual_width, residual_layers, norm),
             nn.Conv2d(width, dim, 1),
@@ -99,16 +100,16 @@ class Decoder(nn.Module):
     Args:
         channels: Channels of an image, C.
         dim: Channels of a latent vector, D.
-        width: Width of the network.
-        residual_width: Width inside a residual block.
+        width: Channels of the network.
+        residual_width: Channels inside a residual block.
         residual_layers: Number of residual blocks.
-        downsample_factor: Upsampling factor f, a power of two.
-        norm: What its residual blocks normalize by, ``none`` or ``group``.
+        downsample_factor: f, a power of two of at least 2, of the encoder: the decoder upsamples by it.
+        norm: Normalization of the residual blocks.
 
     Shape: ``[B, D, H / f, W / f]`` to ``[B, C, H, W]``.
 
     Raises:
-        ValueError: If the factor is not a power of two of at least 2.
+        ValueError: If downsample_factor is no power of two of at least 2, or there is no such norm.
     """
 
     def __init__(
@@ -122,14 +123,11 @@ class Decoder(nn.Module):
         norm: Norm = "none",
     ) -> None:
         super().__init__()
-        widths = strided_widths(width, downsample_factor)[::-1]
-        layers: list[nn.Module] = []
-        for inner, outer in zip(widths, [*widths[1:], channels], strict=True):
-            layers += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), rectifier(norm)]
+        widths = [*reversed(strided_widths(width, downsample_factor)), channels]
         self.layers = nn.Sequential(
             nn.Conv2d(dim, width, 3, padding=1),
             ResidualStack(width, residual_width, residual_layers, norm),
-            *layers[:-1],  # the image itself is not rectified
+            *strided(nn.ConvTranspose2d, widths, norm)[:-1],  # no activation behind the image
         )
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -137,21 +135,35 @@ class Decoder(nn.Module):
         return self.layers(latents)
 
 
-def strided_widths(width: int, factor: int) -> list[int]:
-    """Output channels of each strided convolution: half the width at the finest resolution, then all of it."""
-    steps = halvings(factor)
+def strided(
+    convolution: type[nn.Conv2d] | type[nn.ConvTranspose2d], widths: Sequence[int], norm: Norm
+) -> list[nn.Module]:
+    """4×4 convolutions of stride 2, each followed by a rectifier, from one of the ``widths`` to the next."""
+    layers: list[nn.Module] = []
+    for inner, outer in pairwise(widths):
+        layers += [convolution(inner, outer, 4, stride=2, padding=1), rectifier(norm)]
+    return layers
+
+
+def strided_widths(width: int, downsample_factor: int) -> list[int]:
+    """Output channels of the encoder's strided convolutions: half the width at first, where there are several.
+
+    Raises:
+        ValueError: If downsample_factor is no power of two of at least 2.
+    """
+    steps = halvings(downsample_factor)
     return [width // 2] * (steps > 1) + [width] * (steps - (steps > 1))
 
 
-def halvings(factor: int) -> int:
-    """How often a factor halves the sides.
+def halvings(downsample_factor: int) -> int:
+    """How often downsampling by a factor halves the sides: its binary logarithm.
 
     Raises:
-        ValueError: If it is not a power of two of at least 2.
+        ValueError: If it is no power of two of at least 2.
     """
-    if factor < 2 or factor & (factor - 1):
-        raise ValueError(f"downsample_factor is a power of two of at least 2, got {factor}")
-    return factor.bit_length() - 1
+    if downsample_factor < 2 or downsample_factor & (downsample_factor - 1):
+        raise ValueError(f"downsample_factor is a power of two of at least 2, got {downsample_factor}")
+    return downsample_factor.bit_length() - 1
 
 
 def rectifier(norm: Norm) -> nn.Module:
@@ -160,7 +172,7 @@ def rectifier(norm: Norm) -> nn.Module:
 
 
 def activation(channels: int, norm: Norm) -> nn.Module:
-    """A rectifier, behind the norm of ``channels`` if there is one: groups of 16 channels, or more where 16 do not fit.
+    """A rectifier, with normalization before it if there is one: groups of 16 channels, of more where 16 do not fit.
 
     Raises:
         ValueError: If the norm is neither ``none`` nor ``group``.
@@ -173,7 +185,7 @@ def activation(channels: int, norm: Norm) -> nn.Module:
 
 
 def last_of_block(convolution: nn.Conv2d, norm: Norm) -> nn.Conv2d:
-    """The convolution that ends a block; zeros in a normalized one, which lets more layers learn at higher rates."""
+    """The last convolution of a block. In a normalized one it starts at zero: deep stacks then learn at higher rates."""
     if norm != "none":
         for parameter in convolution.parameters():
             nn.init.zeros_(parameter)

@@ -98,7 +98,7 @@ def test_a_tokenizer_with_a_likelihood_is_a_distribution_of_images(family):
         nats = model.nats(images, torch.full((len(images), 1), code)).double()
         # The lower two sub-pixels stay at one level: what they cost is the same throughout.
         rest = model.likelihood.log_probabilities(
-            model.draw([model.quantizer.lookup(torch.tensor([[[code]]]))]), dark[:1]
+            model.decode_latents([model.quantizer.lookup(torch.tensor([[[code]]]))]), dark[:1]
         )[0, 0, 1].double()
         assert (-nats).exp().sum().item() == pytest.approx(rest.sum().exp().item(), rel=1e-3)
     decoded = model.decode(torch.tensor([[0], [1]]))

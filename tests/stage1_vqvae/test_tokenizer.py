@@ -11,7 +11,7 @@ from stage1_vqvae.tokenizer import Tokenizer
 
 
 class Blocks(Tokenizer):
-    """Quantizes means over blocks of pixels, at each level what is left over, and draws their sum."""
+    """Quantizes means over blocks of pixels, at each level what is left over, and decodes to their sum."""
 
     def __init__(self, quantizers, cells, image_size=(4, 8), **options):
         super().__init__(image_size, 1, quantizers, cells, **options)
@@ -28,8 +28,8 @@ class Blocks(Tokenizer):
             left = left - self.enlarged(found[-1].vectors, cell)
         return found
 
-    def draw(self, vectors):
-        return sum(self.enlarged(each, cell) for each, cell in zip(vectors, self.cells, strict=True))
+    def decode_latents(self, latents):
+        return sum(self.enlarged(each, cell) for each, cell in zip(latents, self.cells, strict=True))
 
     def enlarged(self, vectors, cell):
         return vectors.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
@@ -75,7 +75,7 @@ def test_the_losses_of_the_levels_add_up():
     assert model(images).loss.item() == pytest.approx(expected)
 
 
-def test_margins_repeat_the_border_and_are_cropped():
+def test_padding_repeats_the_border_and_are_cropped():
     model = Blocks([quantizer(-0.5, 0.5)], (4,), (2, 6), padding=1).eval()
     assert model.layout.grids == ((1, 2),)
     images = torch.rand(3, 1, 2, 6) * 2 - 1

@@ -51,7 +51,7 @@ def test_impossible_sizes_are_refused_with_what_would_work():
         tiny()(torch.zeros(1, 1, 8, 8))
 
 
-def test_a_margin_gives_sizes_that_the_factor_does_not_divide_a_grid():
+def test_padding_gives_sizes_that_downsample_factor_does_not_divide_a_grid():
     model = tiny((12, 28), downsample_factor=8, padding=2).eval()
     assert model.layout.grids == ((2, 4),)
     images = torch.rand(2, 1, 12, 28) * 2 - 1
