@@ -185,7 +185,7 @@ def activation(channels: int, norm: Norm) -> nn.Module:
 
 
 def last_of_block(convolution: nn.Conv2d, norm: Norm) -> nn.Conv2d:
-    """The last convolution of a block. In a normalized one it starts at zero: deep stacks then learn at higher rates."""
+    """The last convolution of a block. In a normalized one it starts at zero: deep stacks then learn at high rates."""
     if norm != "none":
         for parameter in convolution.parameters():
             nn.init.zeros_(parameter)
