@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stage1_vqvae.data.augmentation import Augmentation, normalize, to_uint8, uniform_per_draw
+from stage1_vqvae.data.augmentation import Augmentation, normalize, to_uint8
 
 ALL = Augmentation(flip=True, shift=2, rotate=10, scale=0.1)
 
@@ -14,12 +14,6 @@ ALL = Augmentation(flip=True, shift=2, rotate=10, scale=0.1)
 def random_images(count: int, height: int = 9, width: int = 7, channels: int = 3) -> torch.Tensor:
     shape = (count, height, width, channels)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-def splitmix64(value: int) -> int:
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) % 2**64
-    return value ^ (value >> 31)
 
 
 def test_all_levels_survive_the_way_there_and_back() -> None:
@@ -37,24 +31,6 @@ def test_everything_off_only_normalises() -> None:
     images = random_images(4)
     expected = images.permute(0, 3, 1, 2) / 127.5 - 1
     assert torch.equal(Augmentation()(images, torch.arange(4), seed=1), expected)
-
-
-@given(st.integers(-(2**70), 2**70), st.integers(0, 2**62))
-def test_numbers_are_splitmix64_of_seed_draw_and_position(seed: int, draw: int) -> None:
-    gamma = 0x9E3779B97F4A7C15
-    key = splitmix64((seed + gamma) % 2**64)
-    counter = splitmix64(key ^ splitmix64((draw + gamma) % 2**64))
-    expected = [(splitmix64((counter + i * gamma) % 2**64) >> 40) / 2**24 for i in (1, 2, 3)]
-    assert uniform_per_draw(torch.tensor([draw]), seed, 3)[0].tolist() == expected
-
-
-def test_numbers_are_uniform_and_uncorrelated() -> None:
-    numbers = uniform_per_draw(torch.arange(20_000), seed=0, count=5).numpy()
-    assert 0 <= numbers.min() < numbers.max() < 1
-    np.testing.assert_allclose(numbers.mean(0), 0.5, atol=0.01)
-    np.testing.assert_allclose(numbers.var(0), 1 / 12, atol=0.003)
-    np.testing.assert_allclose(np.corrcoef(numbers.T), np.eye(5), atol=0.03)
-    assert abs(np.corrcoef(numbers[1:, 0], numbers[:-1, 0])[0, 1]) < 0.03
 
 
 @settings(deadline=None, max_examples=20)
