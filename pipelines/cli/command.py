@@ -20,24 +20,21 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-from rich.console import Console
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from pipelines.cli.console import console
 from pipelines.cli.info import asked_for_info, show_info
+from pipelines.cli.signals import STOPPED
 from pipelines.config.instantiate import build, suggestion
 from pipelines.config.redaction import redact
 from pipelines.config.schema import check_keys, groups
-from pipelines.distributed import collectives, launch
+from pipelines.config.settings import Settings
+from pipelines.distributed import collectives, environment, launch
+from pipelines.distributed.environment import first_process
 from pipelines.distributed.gpu_slots import gpu_slot
 from pipelines.distributed.hardware import Hardware
-from pipelines.sweep.jobs import JobFailed, SweepStart, first_process, hide_secrets, note_error, recorded
+from pipelines.sweep.jobs import JobFailed, SweepStart, hide_secrets, note_error, recorded
 from pipelines.tracking.metrics import objective_value, objectives
-from pipelines.training.preemption import STOPPED
-
-Settings = dict[str, Any]
-"""A command's whole configuration, resolved to plain data."""
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def command(config_name: str, task: str) -> Callable[[], None]:
@@ -127,13 +124,13 @@ def run_job(task: str, settings: Settings) -> Any:
 
 def refuse_other_processes(hardware: Hardware) -> None:
     """Raise ValueError unless the processes that there are, or can be started here, are those that are asked for."""
-    asked, found = hardware.processes * hardware.num_nodes, launch.started_processes()
-    if launch.started_elsewhere() and asked != found:
+    asked, found = hardware.processes * hardware.num_nodes, environment.started_processes()
+    if environment.started_elsewhere() and asked != found:
         raise ValueError(
             f"hardware: torchrun or SLURM started {found} processes, hardware.devices × hardware.num_nodes is {asked}: "
             "make them the same"
         )
-    if not launch.started_elsewhere() and hardware.num_nodes > 1:
+    if not environment.started_elsewhere() and hardware.num_nodes > 1:
         raise ValueError(
             f"hardware.num_nodes={hardware.num_nodes}: torchrun or srun starts the processes of several machines; "
             "on this one alone hardware.num_nodes=1"
@@ -271,5 +268,5 @@ def refuse_timed_output(config: DictConfig) -> None:
     """Raise ValueError if processes that were started apart would each write into a folder of its own time."""
     raw = OmegaConf.to_container(config, resolve=False)
     assert isinstance(raw, dict)
-    if launch.started_elsewhere() and "${now:" in str(raw.get("output")):
+    if environment.started_elsewhere() and "${now:" in str(raw.get("output")):
         raise ValueError("output: processes that torchrun or SLURM started need one folder in common: give output=...")

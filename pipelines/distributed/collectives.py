@@ -10,8 +10,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
-PATIENCE = 5.0
-"""Seconds that another process waits for the first one to say what is wrong, before it says so itself."""
+from pipelines.distributed.environment import PATIENCE
 
 SAID = "what is wrong has been said"
 """A key of the store that the processes share."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.distributed import launch
+from pipelines.distributed.environment import started_elsewhere
 from pipelines.distributed.hardware import Hardware
 from pipelines.distributed.locks import try_lock
 
@@ -20,7 +20,7 @@ from pipelines.distributed.locks import try_lock
 def gpu_slot(hardware: Hardware) -> Iterator[None]:
     """Give a command that computes on one GPU, of several that it sees, the least used one for the block."""
     gpus = visible_gpus()
-    one = hardware.device.type == "cuda" and hardware.processes == 1 and not launch.started_elsewhere()
+    one = hardware.device.type == "cuda" and hardware.processes == 1 and not started_elsewhere()
     if not one or len(gpus) < 2:
         yield
         return

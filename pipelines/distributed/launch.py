@@ -18,6 +18,9 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
+from pipelines.cli.signals import SIGNALS
+from pipelines.distributed.environment import started_elsewhere
+
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others; a rank that works alone (on the report, say) may take minutes."""
 
@@ -74,7 +77,7 @@ def _wait_for(context: ProcessContext) -> None:
                 os.kill(process.pid, number)
 
     in_main = threading.current_thread() is threading.main_thread()  # only there may handlers be set
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT) if in_main}
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS if in_main}
     try:
         while not context.join(grace_period=GRACE):
             pass
@@ -90,16 +93,6 @@ def _wait_for(context: ProcessContext) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def started_elsewhere() -> bool:
-    """Whether torchrun or srun started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
-
-
-def started_processes() -> int:
-    """How many processes torchrun or srun started; 1 where neither did."""
-    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) if started_elsewhere() else 1
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchmetrics import MeanMetric
 
-from pipelines.cli.command import console
+from pipelines.cli.console import console
 from pipelines.evaluation.batches import batches
 from pipelines.evaluation.features import Features, TrainedNetwork
 from pipelines.evaluation.set_metrics import PrecisionRecall, frechet_distance

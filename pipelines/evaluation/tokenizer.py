@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MeanSquaredError, Metric
 
-from pipelines.cli.command import console
+from pipelines.cli.console import console
 from pipelines.distributed import collectives
 from pipelines.evaluation.batches import batches
 from pipelines.evaluation.features import Features

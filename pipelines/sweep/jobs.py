@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from pipelines.config.redaction import redact
-from pipelines.distributed import collectives, launch
+from pipelines.distributed import environment
+from pipelines.distributed.environment import first_process
 from stage1_vqvae.files import read_json, read_yaml, write_json, write_yaml
 
 Status = Literal["running", "finished", "failed", "stopped"]
@@ -120,11 +120,6 @@ def note_error(sweep: Mapping[str, Any] | None, error: str) -> None:
         JobRecord(sweep["number"], list(sweep["overrides"]), "failed", error).write(Path(sweep["folder"]))
 
 
-def first_process() -> bool:
-    """Whether this is the first of the processes that torchrun or SLURM started, or the only one."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-
-
 class SweepStart(Callback):
     """Hydra callback that knows the folder of the sweep that this process launches."""
 
@@ -137,14 +132,14 @@ class SweepStart(Callback):
             SystemExit: If the jobs are to lie in folders of different names, or several processes would each launch
                 the sweep; Hydra swallows any other exception here.
         """
-        if launch.started_elsewhere():
+        if environment.started_elsewhere():
             message = (
                 "error: -m: a sweep has one process that launches it, and torchrun or SLURM started several: start it "
                 "by itself with hardware=ddp hardware.devices=N, on many machines with hydra/launcher=submitit_slurm"
             )
             if first_process():
                 raise SystemExit(message)
-            time.sleep(collectives.PATIENCE)  # torchrun ends all as soon as one has ended
+            time.sleep(environment.PATIENCE)  # torchrun ends all as soon as one has ended
             raise SystemExit(1)
         for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
             if override.key_or_group == "output" and override.is_sweep_override():

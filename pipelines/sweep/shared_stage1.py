@@ -13,7 +13,8 @@ from typing import Any
 from pipelines.artifacts.levels import join_levels
 from pipelines.artifacts.models import fingerprint
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.distributed.locks import try_lock
 from pipelines.tasks.extract_codes import extract_codes

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.cli.command import console
+from pipelines.cli.console import console
 from pipelines.report import page as html
 from pipelines.report.plots import figure, percent
 from pipelines.sweep.jobs import JobRecord, earlier_jobs, read_records

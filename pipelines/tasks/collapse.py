@@ -18,9 +18,10 @@ from torch import Tensor
 
 from pipelines.artifacts.models import Saved, save_model
 from pipelines.artifacts.run_folder import finished
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.posterior_collapse.latent_pixels import LatentPixelModel, LatentPixelTraining, black_and_white
 from pipelines.tracking.image_logging import reconstruction_strip, save_picture

@@ -15,9 +15,10 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.generator import Generator, Samples
 from pipelines.masks import code_mask, kept_pixels, pixel_mask

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from pipelines.artifacts.models import Saved, load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
 from pipelines.config.migrations import modernised
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.evaluation.features import Features, InceptionFeatures, TrainedNetwork
 from pipelines.evaluation.samples import measure_samples

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from pipelines.artifacts.models import Saved, load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.tracking.base import Job
 from pipelines.tracking.lineage import log_codes

@@ -9,8 +9,9 @@ from rich.progress import track
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.evaluation.batches import batches
 from pipelines.tracking.image_logging import reconstruction_strip, save_picture

@@ -9,8 +9,9 @@ from PIL import Image
 from pipelines.artifacts.levels import missing_levels
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.generator import Generator
 from pipelines.report.build import write_report

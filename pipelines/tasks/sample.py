@@ -20,9 +20,10 @@ from rich.progress import (
 from rich.text import Text
 
 from pipelines.artifacts.sample_parts import Parts
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.generator import Generator
 from pipelines.tracking.image_logging import grid, save_picture

@@ -9,9 +9,10 @@ from pytorch_lightning import seed_everything
 
 from pipelines.artifacts.models import save_model
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.tracking.base import Job, boards
 from pipelines.tracking.image_logging import ReconstructionPictures

@@ -12,9 +12,10 @@ from pipelines.artifacts.levels import LEVEL, check_agreement, join_levels
 from pipelines.artifacts.models import load_tokenizer, save_model
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.claims import claim
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import ShardedPriorTraining
 from pipelines.tracking.base import Job, boards

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from pipelines.cli.command import console
+from pipelines.cli.console import console
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import ShardedPriorTraining, load_full_state
 from pipelines.distributed.hardware import Hardware

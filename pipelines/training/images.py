@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.cli.command import Settings, console
+from pipelines.cli.console import console
 from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.data.decoding import write_quarantine

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to stop at the end of the step."""
+"""SIGTERM, SIGINT and SIGUSR1 as a request to stop at the end of the step."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import threading
 from types import FrameType
 from typing import Any, NoReturn
 
+from pipelines.cli.signals import SIGNALS
 from pipelines.distributed import collectives
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-STOPPED = frozenset(128 + number for number in SIGNALS)
-"""Exit codes of processes that were asked to stop."""
 
 
 class StopRequest:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipelines.distributed import collectives, launch
+from pipelines.distributed.environment import started_elsewhere
 from tests.support.distributed import on_two_ranks
 
 
@@ -130,4 +131,4 @@ def test_slurm_is_said_in_torchruns_words(monkeypatch):
         "MASTER_PORT": "15077",
     }
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert launch.started_elsewhere()
+    assert started_elsewhere()

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from pipelines.cli.command import console
+from pipelines.cli.console import console
 from pipelines.sweep.jobs import JobRecord, set_aside
 from pipelines.sweep.table import Row, Sweep, as_csv, as_page, shortest, split, value_of, write_table
 
