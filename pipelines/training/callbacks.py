@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning import Callback
 
-from pipelines.config.instantiate import build
+from pipelines.config.instantiate import build, find
 
 
 def callbacks(settings: Mapping[str, Any], stage: str) -> list[Callback]:
@@ -25,9 +25,20 @@ def callbacks(settings: Mapping[str, Any], stage: str) -> list[Callback]:
 
 
 def callback_settings(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """What a model depends on of the callbacks: nothing where there are none."""
-    asked = _asked(settings, stage)
+    """The callbacks that a model depends on, as ``{"callbacks": [...]}``; empty if it depends on none.
+
+    A callback whose class has ``only_logs = True`` changes nothing in the model. It is left out, so it can be added to
+    and dropped from a run that has started.
+    """
+    asked = [node for node in _asked(settings, stage) if not _only_logs(node, settings["trust"])]
     return {"callbacks": asked} if asked else {}
+
+
+def _only_logs(node: Mapping[str, Any], trust: Sequence[str]) -> bool:
+    try:
+        return getattr(find(str(node["_target_"]), "", trust), "only_logs", False) is True
+    except (KeyError, ValueError):  # reported where the callbacks are built
+        return False
 
 
 def _asked(settings: Mapping[str, Any], stage: str) -> list[Any]:

@@ -41,6 +41,15 @@ class CountSteps(Callback):
         np.savetxt(self.file, [self.steps])
 
 
+class LogLearningRate(Callback):
+    """A callback that changes nothing in the model."""
+
+    only_logs = True
+
+    def on_train_batch_end(self, trainer, pl_module, *arguments: object) -> None:
+        pl_module.log("train/learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
+
+
 class Fail(Callback):
     """A callback that ends a training after its first step."""
 

@@ -54,6 +54,13 @@ def test_without_trust_none_is_built():
 
 def test_a_model_depends_on_callbacks_where_there_are_any():
     assert callback_settings(compose(), "stage1") == {}
-    assert callback_settings({}, "stage1") == {}
+    assert callback_settings({"trust": []}, "stage1") == {}
     node = {"_target_": "mypackage.Mine"}
-    assert callback_settings({"callbacks": {"stage1": [node]}}, "stage1") == {"callbacks": [node]}
+    assert callback_settings({"callbacks": {"stage1": [node]}, "trust": []}, "stage1") == {"callbacks": [node]}
+
+
+def test_a_model_does_not_depend_on_a_callback_that_only_logs():
+    logs, counts = ({"_target_": f"tests.support.own_classes.{name}"} for name in ("LogLearningRate", "CountSteps"))
+    settings = {"callbacks": {"stage1": [logs, counts], "stage2": [logs]}, "trust": ["tests"]}
+    assert callback_settings(settings, "stage1") == {"callbacks": [counts]}
+    assert callback_settings(settings, "stage2") == {}
