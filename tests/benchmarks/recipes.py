@@ -34,7 +34,7 @@ def training_step(recipe: str, precision: str) -> tuple[int, Callable[[], None]]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        model.quantizer.step()
+        model.step()
 
     return stage["batch_size"], step
 
