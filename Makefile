@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test faults lint clean
+.PHONY: demo test faults mutants lint clean
 
 demo: $(READY)
 	$(BIN)/python -m pipelines.run experiment=mnist5k output=runs/demo
@@ -11,9 +11,13 @@ demo: $(READY)
 test: lint
 	$(BIN)/python -m pytest -n 2
 
-# Kills, full disks, damaged and evil files: counts what survives. Minutes; --markdown gives the README's table.
+# Kills, full disks, damaged and evil files: counts what survives. Minutes; --markdown gives the table of docs/reliability.md.
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
+
+# Breaks lines of PATHS one at a time and shows those that no test notices. TESTS: others than the files' own.
+mutants: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(PATHS) $(if $(TESTS),--tests $(TESTS))
 
 lint: $(READY)
 	$(BIN)/ruff check .

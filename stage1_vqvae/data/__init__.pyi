@@ -2,8 +2,10 @@ from .augmentation import Augmentation as Augmentation
 from .dataset import ImageData as ImageData
 from .dataset import ImageSet as ImageSet
 from .dataset import ImageSplit as ImageSplit
+from .dataset import LabelledImages as LabelledImages
 from .preprocessing import Preprocessing as Preprocessing
 from .sources import Folder as Folder
+from .sources import Found as Found
 from .sources import Hub as Hub
 from .sources import ImageSource as ImageSource
 from .sources import Mnist5k as Mnist5k

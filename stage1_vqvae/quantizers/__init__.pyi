@@ -1,5 +1,7 @@
 from .base import Quantized as Quantized
 from .base import Quantizer as Quantizer
+from .estimators import rotation as rotation
+from .estimators import straight_through as straight_through
 from .fsq import FSQ as FSQ
 from .gumbel import GumbelSoftmax as GumbelSoftmax
 from .lookup_free import BinarySpherical as BinarySpherical
