@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,13 @@ class RunFolder:
     def pictures(self, stage: str) -> Path:
         """Pictures drawn while a stage trained."""
         return self.path / "logs" / "pictures" / stage
+
+
+def dependents(run: RunFolder, part: Literal["tokenizer", "codes", "prior"]) -> list[Path]:
+    """Folders of what is made from a part of a run, in order: what has to go with it."""
+    checkpoints = sorted((run.path / "checkpoints").glob("stage2*"))
+    made = [run.path / "codes", run.prior, *checkpoints, run.samples, run.evaluations]
+    return made[{"tokenizer": 0, "codes": 1, "prior": -2}[part] :]
 
 
 def finished(model_folder: Path) -> bool:

@@ -1,8 +1,9 @@
-"""Which settings made a thing, kept beside it: what is done is not done again, and never under another name."""
+"""Which settings make a product, kept beside it, so that a product of other settings is never taken for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +13,107 @@ from pipelines.config.redaction import redact
 from pipelines.distributed import collectives
 from stage1_vqvae.files import check_writable, read_yaml, write_yaml
 
+SETTINGS = "settings.yaml"
+"""Name of the file that says what made the things beside it."""
 
-def claim(
-    path: Path,
-    settings: Mapping[str, Any],
-    what: str,
-    defaults: Mapping[str, Any] | None = None,
-    trust: Sequence[str] = (),
-) -> None:
-    """Say that ``settings``, secrets aside, make what lies beside ``path``; called before work starts.
+CONTENT = ("images", "stores")
+"""Keys of digests of what was read. Version 0.1.0 did not write them, and images that are gone have none."""
 
-    Args:
-        path: A YAML file.
-        settings: Plain data.
-        what: Name of the thing, for the message.
+
+@dataclass(frozen=True)
+class Claim:
+    """The settings that make a product.
+
+    They own its folder from the moment that there is a product, or a checkpoint of one in training. Settings that have
+    made nothing yet, since something was wrong with them, are replaced by the next ones.
+
+    Attributes:
+        path: Where they are kept, beside the product.
+        settings: Plain data; secrets are hidden when they are written.
+        what: Name of the product, for messages.
+        products: The product's files, any of which shows that work has been done.
+        checkpoints: Folder of the training's checkpoints; None for what is not trained.
+        dependents: What is made of the product, and has to go with it.
         defaults: Values of keys that an earlier version did not write.
         trust: Further packages whose classes may be named.
-
-    Raises:
-        ValueError: If other settings made what is there.
-        OSError: If nothing can be written there.
     """
-    settings = redact(settings)
-    if path.exists():
-        old, new = ({**(defaults or {}), **comparable(plain, trust)} for plain in (read_yaml(path), settings))
-        difference = differences(old, new)
-        if difference:
-            shown = "; ".join(difference[:3]) + (f"; and {len(difference) - 3} more" if len(difference) > 3 else "")
+
+    path: Path
+    settings: Mapping[str, Any]
+    what: str
+    products: Sequence[Path]
+    checkpoints: Path | None = None
+    dependents: Sequence[Path] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    trust: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Find out whether these settings made what is there.
+
+        Raises:
+            ValueError: If others did, or nothing says which did.
+        """
+        kept = [path for path in (self.path, self._beside_checkpoints()) if path is not None and path.exists()]
+        if not self._begun():
+            return
+        if not kept:
             raise ValueError(
-                f"{path.parent} holds a {what} of other settings ({shown}): "
-                "give those, or another output=, or remove that folder"
+                f"{self._folders()[0]} holds a {self.what}, and no {SETTINGS} says what made it: "
+                f"give another output=, or remove {self._removal()}"
             )
-    collectives.barrier()
-    if collectives.rank() == 0 and not path.exists():
-        check_writable(path.parent, room=0)
-        write_yaml(path, dict(settings))
-    collectives.barrier()
+        for path in kept:
+            if difference := self.differences(read_yaml(path)):
+                more = f"; and {len(difference) - 3} more" if len(difference) > 3 else ""
+                raise ValueError(
+                    f"{path.parent} holds a {self.what} of other settings ({'; '.join(difference[:3])}{more}): "
+                    f"give those, or another output=, or remove {self._removal()}"
+                )
+
+    def take(self) -> None:
+        """Write the settings down; called on all processes before work starts, after all that may refuse it.
+
+        Raises:
+            ValueError: If other settings made what is there.
+            OSError: If nothing can be written there.
+        """
+        self.check()
+        collectives.barrier()
+        if collectives.rank() == 0:
+            begun = self._begun()
+            for path in (self.path, self._beside_checkpoints()):
+                # What is there already stays as the version that began the work wrote it.
+                if path is not None and not (begun and path.exists()):
+                    check_writable(path.parent, room=0)
+                    write_yaml(path, redact(dict(self.settings)))
+        collectives.barrier()
+
+    def differences(self, old: Mapping[str, Any]) -> list[str]:
+        """Where settings that are kept differ from these, as ``key: old, now new``."""
+        found, asked = (
+            {**self.defaults, **comparable(plain, self.trust)} for plain in (old, redact(dict(self.settings)))
+        )
+        for key in CONTENT:  # compared where both sides know it
+            if key not in found or key not in asked:
+                found.pop(key, None)
+                asked.pop(key, None)
+        return differences(found, asked)
+
+    def _begun(self) -> bool:
+        """Whether anything has been made."""
+        steps = self.checkpoints.glob("step-*.ckpt") if self.checkpoints else iter(())
+        return any(path.exists() for path in self.products) or next(steps, None) is not None
+
+    def _beside_checkpoints(self) -> Path | None:
+        return self.checkpoints / SETTINGS if self.checkpoints else None
+
+    def _folders(self) -> list[Path]:
+        """Folders that hold something of the product, and of what is made of it."""
+        own = [self.path.parent, *([self.checkpoints] if self.checkpoints else [])]
+        return [path for path in (*own, *self.dependents) if path.exists()]
+
+    def _removal(self) -> str:
+        *others, last = map(str, self._folders())
+        return f"{', '.join(others)} and {last}" if others else last
 
 
 def comparable(settings: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipelines.artifacts.models import Saved, save_model
 from pipelines.artifacts.run_folder import finished
 from pipelines.cli.console import console
-from pipelines.config.claims import claim
+from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
@@ -27,7 +27,7 @@ from pipelines.posterior_collapse.latent_pixels import LatentPixelModel, LatentP
 from pipelines.tracking.image_logging import reconstruction_strip, save_picture
 from pipelines.training.data import EvaluationOrder, StageData
 from pipelines.training.fit import fit
-from pipelines.training.images import image_settings, open_images
+from pipelines.training.images import image_content, image_settings, open_images
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.dataset import ImageSplit
 from stage1_vqvae.files import read_json, write_json
@@ -55,8 +55,15 @@ def collapse(settings: Settings) -> None:
     trainer = build({"_target_": "pipelines.training.StageTrainer", **settings["trainer"]}, "trainer")
     hardware = build(settings["hardware"], "hardware")
     depends = {name: settings[name] for name in ("autoencoder", "optimization", "trainer", "batch_size", "seed")}
-    claim(output / "settings.yaml", {**depends, "data": image_settings(settings)}, "collapse experiment")
     images = open_images(settings)
+    Claim(
+        output / SETTINGS,
+        {**depends, "data": image_settings(settings), "images": image_content(images)},
+        "collapse experiment",
+        products=[output / "config.yaml"],
+        checkpoints=output / "checkpoints",
+        trust=settings["trust"],
+    ).take()
     if not finished(output):
         seed_everything(settings["seed"], verbose=False)
         model = build(settings["autoencoder"], "autoencoder", settings["trust"])  # its random start is the seed's

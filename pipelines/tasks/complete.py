@@ -16,7 +16,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from pipelines.cli.console import console
-from pipelines.config.claims import claim
+from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
@@ -87,12 +87,9 @@ def write_completions(generator: Generator, output: Path, settings: Settings, as
     made_by = {**vars(generator.settings_with(**asked)), "prior": generator.fingerprint}
     originals = read_originals(generator, settings)
     named = {key: settings[key] for key in ("images", "keep", "box", "n", "label", "seed", "candidates")}
-    claim(
-        output / "settings.yaml",
-        {**named, "digest": originals.digest, **made_by},
-        "set of completions",
-        vars(SamplingSettings()),
-    )
+    made = {**named, "digest": originals.digest, **made_by}
+    products = [output / "images.npz"]
+    Claim(output / SETTINGS, made, "set of completions", products, defaults=vars(SamplingSettings())).take()
     if (output / "images.npz").exists():
         console.print(f"[green]✓[/] completions: already drawn ({output})")
         return

@@ -11,7 +11,7 @@ from rich.table import Table
 from pipelines.artifacts.models import Saved, load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.console import console
-from pipelines.config.claims import claim
+from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.migrations import modernised
 from pipelines.config.settings import Settings
@@ -48,7 +48,8 @@ def evaluate(settings: Settings) -> None:
     subject = Subject(tokenizer.to(device), prior, names, images, settings["batch_size"], settings["seed"])
     output = Path(settings["output"] or run.evaluations / folder_name(run, settings, asked))
     made = made_by(saved, generator, settings, asked, images)
-    claim(output / "settings.yaml", made, "set of metrics", trust=settings["trust"])
+    products = [output / "parts", output / "samples", output / "evaluation.json"]
+    Claim(output / SETTINGS, made, "set of metrics", products, trust=settings["trust"]).take()
 
     trained: TrainedNetwork = network.load(network_folder(output, images, settings), images, settings["seed"], device)
     features: Features = trained if settings["features"] == "own" else InceptionFeatures(device)

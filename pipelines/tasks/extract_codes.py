@@ -10,19 +10,19 @@ from rich.progress import track
 from torch import Tensor
 
 from pipelines.artifacts.models import Saved, load_tokenizer
-from pipelines.artifacts.run_folder import RunFolder
+from pipelines.artifacts.run_folder import RunFolder, dependents
 from pipelines.cli.console import console
-from pipelines.config.claims import claim
+from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.tracking.base import Job
 from pipelines.tracking.lineage import log_codes
-from pipelines.training.images import image_settings, open_images
+from pipelines.training.images import image_content, image_settings, images_if_there, open_images
 from stage1_vqvae.data.augmentation import Augmentation, normalize
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.tokenizer import Tokenizer
-from stage2_prior.code_store.manifest import Manifest
+from stage2_prior.code_store.manifest import MANIFEST, PLAN, Manifest
 from stage2_prior.code_store.writer import CodeStoreWriter
 
 SPLITS = ("train", "validation")
@@ -40,11 +40,13 @@ def extract_codes(settings: Settings) -> None:
         "copies": copies,
         "seed": settings["seed"],
     }
-    claim(run.path / "codes" / "settings.yaml", sources, "set of codes", trust=settings["trust"])
-    if all((run.codes(split) / "manifest.json").exists() for split in SPLITS):
+    if all((run.codes(split) / MANIFEST).exists() for split in SPLITS):
+        codes_claim(run, settings, sources, images_if_there(settings)).check()
         console.print(f"[green]✓[/] codes: already extracted ({run.path / 'codes'})")
         return
+    codes_claim(run, settings, sources).check()
     images = open_images(settings)
+    codes_claim(run, settings, sources, images).take()
     tokenizer.to(hardware.device)
     with build(settings["logger"], "logger", settings["trust"]).track(Job.of(run.path, "extract", settings)) as loggers:
         for split, times in zip(SPLITS, (copies, 1), strict=True):
@@ -52,6 +54,18 @@ def extract_codes(settings: Settings) -> None:
                 _extract_split(run.codes(split), split, times, tokenizer, saved, images, settings)
         log_codes(loggers, run)
     console.print(f"[green]✓[/] codes: {tokenizer.layout.length} for each image ({run.path / 'codes'})")
+
+
+def codes_claim(run: RunFolder, settings: Settings, sources: dict[str, Any], images: ImageData | None = None) -> Claim:
+    """What makes a run's codes; the images' content is compared where they are given."""
+    return Claim(
+        run.path / "codes" / SETTINGS,
+        {**sources, **({"images": image_content(images)} if images else {})},
+        "set of codes",
+        products=[run.codes(split) / name for split in SPLITS for name in (PLAN, MANIFEST)],
+        dependents=dependents(run, "codes"),
+        trust=settings["trust"],
+    )
 
 
 def check_copies(settings: Settings) -> int:

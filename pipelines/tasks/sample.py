@@ -21,7 +21,7 @@ from rich.text import Text
 
 from pipelines.artifacts.sample_parts import Parts
 from pipelines.cli.console import console
-from pipelines.config.claims import claim
+from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
@@ -60,7 +60,9 @@ def write_samples(generator: Generator, output: Path, settings: Settings, asked:
     check(generator, settings)
     made_by = {**vars(generator.settings_with(**asked)), "prior": generator.fingerprint}
     named = {"n": n, "label": label, "seed": seed, **larger_sides(settings)}
-    claim(output / "settings.yaml", {**named, **made_by}, "set of samples", vars(SamplingSettings()))
+    products = [output / "images.npz", output / "parts"]
+    made = {**named, **made_by}
+    Claim(output / SETTINGS, made, "set of samples", products, defaults=vars(SamplingSettings())).take()
     if (output / "images.npz").exists():
         shutil.rmtree(output / "parts", ignore_errors=True)  # of a command killed at its very end
         console.print(f"[green]✓[/] samples: already drawn ({output})")

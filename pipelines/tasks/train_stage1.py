@@ -8,9 +8,9 @@ from typing import Any
 from pytorch_lightning import seed_everything
 
 from pipelines.artifacts.models import save_model
-from pipelines.artifacts.run_folder import RunFolder, finished
+from pipelines.artifacts.run_folder import RunFolder, dependents, finished
 from pipelines.cli.console import console
-from pipelines.config.claims import claim
+from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
@@ -20,7 +20,8 @@ from pipelines.tracking.lineage import tokenizer_artifact
 from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
-from pipelines.training.images import describe_images, image_settings, open_images
+from pipelines.training.images import describe_images, image_content, image_settings, images_if_there, open_images
+from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import write_json
 from stage1_vqvae.lightning_module import TokenizerTraining
 
@@ -38,14 +39,16 @@ def train_stage1(settings: Settings) -> None:
     hardware = build(settings["hardware"], "hardware")
     own = callbacks(settings, "stage1")
     tracker = build(settings["logger"], "logger", trust)
-    claim(run.tokenizer / "settings.yaml", training_settings(settings), "tokenizer", trust=trust)
     if finished(run.tokenizer):
+        tokenizer_claim(run, settings, images_if_there(settings)).check()
         console.print(f"[green]✓[/] tokenizer: already trained ({run.tokenizer})")
         return
 
+    tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
     images = open_images(settings)
     data = StageData(images.train, images.validation, stage["batch_size"], settings["seed"], images.workers)
     module = TokenizerTraining(model, objective, images.augmentation, optimization, settings["seed"])
+    tokenizer_claim(run, settings, images).take()
     pictures = ReconstructionPictures(images.validation, run.pictures("stage1"))
     with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
         checkpoints = run.checkpoints("stage1")
@@ -61,6 +64,20 @@ def train_stage1(settings: Settings) -> None:
     console.print(
         f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "
         f"perplexity {_listed(figures, 'perplexity')} on {len(images.validation)} held-out images"
+    )
+
+
+def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None = None) -> Claim:
+    """What makes a run's tokenizer; the images' content is compared where they are given."""
+    seen = {"images": image_content(images)} if images else {}
+    return Claim(
+        run.tokenizer / SETTINGS,
+        {**training_settings(settings), **seen},
+        "tokenizer",
+        products=[run.tokenizer / "model.safetensors", run.tokenizer / "config.yaml"],
+        checkpoints=run.checkpoints("stage1"),
+        dependents=dependents(run, "tokenizer"),
+        trust=settings["trust"],
     )
 
 

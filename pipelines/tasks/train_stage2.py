@@ -11,9 +11,9 @@ from pytorch_lightning import seed_everything
 from pipelines.artifacts.levels import LEVEL, check_agreement, join_levels
 from pipelines.artifacts.models import load_tokenizer, save_model
 from pipelines.artifacts.provenance import write_record
-from pipelines.artifacts.run_folder import RunFolder, finished
+from pipelines.artifacts.run_folder import RunFolder, dependents, finished
 from pipelines.cli.console import console
-from pipelines.config.claims import claim
+from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
@@ -25,8 +25,9 @@ from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.stage_trainer import StageTrainer, refuse_ema_with_fsdp
-from stage1_vqvae.files import write_json
+from stage1_vqvae.files import sha256, write_json
 from stage1_vqvae.tokenizer import Tokenizer
+from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.code_store.store import CodeStore
 from stage2_prior.lightning_module import PriorTraining
 from stage2_prior.sampling.sampler import SamplingSettings
@@ -72,17 +73,37 @@ def train_stage2(settings: Settings) -> None:
     if part.level is not None:
         build(settings["stage2"]["model"], "stage2.model", settings["trust"], layout=tokenizer.layout).level(part.level)
         check_agreement(run, sources)
-    claim(part.folder / "settings.yaml", sources, part.name, trust=settings["trust"])
+    claim = part_claim(part, run, sources, settings)
+    claim.check()
     if finished(part.folder):
         console.print(f"[green]✓[/] {part.name}: already trained ({part.folder})")
     else:
-        figures = train_part(part, run, tokenizer, saved.fingerprint, settings)
+        figures = train_part(part, run, tokenizer, saved.fingerprint, claim, settings)
         console.print(
             f"[green]✓[/] {part.name}: {figures['nats']:.3f} nats per code held out "
             f"(knowing nothing {figures['uniform_nats']:.3f}, frequencies {figures['unigram_nats']:.3f})"
         )
     if part.level is not None:
         join_levels(run, settings["trust"])
+
+
+def part_claim(part: Part, run: RunFolder, sources: dict[str, Any], settings: Settings) -> Claim:
+    """What makes a prior, or a part of it."""
+    return Claim(
+        part.folder / SETTINGS,
+        {**sources, "stores": stores(run)},
+        part.name,
+        products=[part.folder / "model.safetensors", part.folder / "config.yaml"],
+        checkpoints=run.checkpoints(part.job),
+        dependents=dependents(run, "prior"),
+        trust=settings["trust"],
+    )
+
+
+def stores(run: RunFolder) -> dict[str, str]:
+    """Digest of the codes of each split, those that are there."""
+    paths = {split: run.codes(split) / MANIFEST for split in ("train", "validation")}
+    return {split: sha256(path) for split, path in paths.items() if path.exists()}
 
 
 def prior_sources(settings: Settings, tokenizer: str) -> dict[str, Any]:
@@ -113,7 +134,7 @@ def stage_trainer(settings: Settings) -> StageTrainer:
 
 
 def train_part(
-    part: Part, run: RunFolder, tokenizer: Tokenizer, tokenizer_fingerprint: str, settings: Settings
+    part: Part, run: RunFolder, tokenizer: Tokenizer, tokenizer_fingerprint: str, claim: Claim, settings: Settings
 ) -> dict[str, float]:
     """Train a prior, or a part of it, into its folder; returns its figures."""
     stage, trust = settings["stage2"], settings["trust"]
@@ -138,6 +159,7 @@ def train_part(
     module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)
     data = StageData(train, validation, stage["batch_size"], settings["seed"], workers=0)
     watchers = callbacks(settings, "stage2")
+    claim.take()
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.
     if not hardware.sharded and part.level is None:
         watchers.insert(0, SamplePictures(tokenizer, SamplingSettings(**settings["sampling"]), run.pictures("stage2")))

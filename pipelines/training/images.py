@@ -35,6 +35,21 @@ def open_images(settings: Settings) -> ImageData:
     return images if collectives.rank() == 0 else source.open()
 
 
+def images_if_there(settings: Settings) -> ImageData | None:
+    """The images that finished work was made of, to be compared with it; None if they are gone, which is said."""
+    try:
+        return open_images(settings)
+    except (ValueError, OSError) as error:
+        console.print(f"[yellow]![/] images not compared with those that were used: {error}")
+        return None
+
+
+def image_content(images: ImageData) -> dict[str, Any]:
+    """Number and digest of the images and labels of each split, as plain data."""
+    splits = {"train": images.train, "validation": images.validation}
+    return {name: {key: split.description[key] for key in ("count", "digest")} for name, split in splits.items()}
+
+
 def image_settings(settings: Settings) -> dict[str, Any]:
     """The keys of ``settings["data"]`` that change the images."""
     data: Mapping[str, Any] = settings["data"]

@@ -2,7 +2,7 @@ import platform
 
 import torch
 
-from pipelines.artifacts.provenance import RECORD, _version, write_record
+from pipelines.artifacts.provenance import RECORD, version_of, write_record
 from stage1_vqvae.files import read_json
 
 
@@ -33,4 +33,4 @@ def test_a_run_from_python_has_no_command_line(tmp_path):
 
 
 def test_a_package_that_is_not_installed_has_no_version():
-    assert _version("no-such-package-of-ours") == "unknown"
+    assert version_of("no-such-package-of-ours") == "unknown"

@@ -1,21 +1,84 @@
 import pytest
 
-from pipelines.config.claims import claim, differences
+from pipelines.config.claims import Claim, differences
+from stage1_vqvae.files import read_yaml
+
+
+def claim(folder, settings, made=True, **more):
+    """A claim, after which there is a product, if wanted."""
+    owner = Claim(folder / "model" / "settings.yaml", settings, "tokenizer", [folder / "model" / "weights"], **more)
+    owner.take()
+    if made:
+        (folder / "model" / "weights").touch()
+    return owner
 
 
 def test_the_same_settings_may_come_again(tmp_path):
-    path = tmp_path / "model" / "settings.yaml"
-    claim(path, {"a": (1, 2), "b": {"c": None}}, "model")
-    claim(path, {"b": {"c": None}, "a": [1, 2]}, "model")
+    claim(tmp_path, {"a": (1, 2), "b": {"c": None}})
+    claim(tmp_path, {"b": {"c": None}, "a": [1, 2]})
 
 
 def test_other_settings_are_refused_by_name_and_nothing_is_replaced(tmp_path):
-    path = tmp_path / "settings.yaml"
-    claim(path, {"stage1": {"lr": 0.1, "steps": 5}}, "tokenizer")
-    before = path.read_bytes()
+    claim(tmp_path, {"stage1": {"lr": 0.1, "steps": 5}})
+    before = (tmp_path / "model" / "settings.yaml").read_bytes()
     with pytest.raises(ValueError, match=r"holds a tokenizer of other settings \(stage1.lr: 0.1, now 0.2\)"):
-        claim(path, {"stage1": {"lr": 0.2, "steps": 5}}, "tokenizer")
-    assert path.read_bytes() == before
+        claim(tmp_path, {"stage1": {"lr": 0.2, "steps": 5}})
+    assert (tmp_path / "model" / "settings.yaml").read_bytes() == before
+
+
+def test_settings_that_made_nothing_are_replaced(tmp_path):
+    claim(tmp_path, {"files": "my_imges"}, made=False)
+    claim(tmp_path, {"files": "my_images"})
+    assert read_yaml(tmp_path / "model" / "settings.yaml") == {"files": "my_images"}
+    with pytest.raises(ValueError, match="files: my_images, now other"):
+        claim(tmp_path, {"files": "other"})
+
+
+def test_a_checkpoint_belongs_to_its_settings_also_without_the_model_folder(tmp_path):
+    checkpoints = tmp_path / "checkpoints" / "stage1"
+    claim(tmp_path, {"lr": 0.1}, made=False, checkpoints=checkpoints)
+    (checkpoints / "step-00000010.ckpt").touch()
+    with pytest.raises(ValueError, match=r"lr: 0.1, now 0.2"):
+        claim(tmp_path, {"lr": 0.2}, checkpoints=checkpoints)
+    (tmp_path / "model" / "settings.yaml").unlink()
+    (tmp_path / "model").rmdir()
+    with pytest.raises(ValueError, match=r"lr: 0.1, now 0.2") as error:
+        claim(tmp_path, {"lr": 0.2}, checkpoints=checkpoints)
+    assert str(error.value).endswith(f"or remove {checkpoints}")
+    claim(tmp_path, {"lr": 0.1}, checkpoints=checkpoints)
+
+
+def test_products_that_nothing_tells_the_settings_of_are_refused(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").touch()
+    with pytest.raises(ValueError, match=r"holds a tokenizer, and no settings.yaml says what made it"):
+        claim(tmp_path, {})
+
+
+def test_all_that_has_to_go_is_named_and_going_by_it_works(tmp_path):
+    codes, prior = tmp_path / "codes", tmp_path / "prior"
+    codes.mkdir()
+    claim(tmp_path, {"lr": 0.1}, dependents=[codes, prior])
+    with pytest.raises(ValueError, match=f"remove {tmp_path}/model and {codes}$"):
+        claim(tmp_path, {"lr": 0.2}, dependents=[codes, prior])
+
+
+def test_content_is_compared_where_both_sides_know_it(tmp_path):
+    claim(tmp_path, {"images": {"train": {"count": 4, "digest": "ab"}}})
+    claim(tmp_path, {})
+    with pytest.raises(ValueError, match=r"images.train.count: 4, now 5"):
+        claim(tmp_path, {"images": {"train": {"count": 5, "digest": "ab"}}})
+
+
+def test_renamed_keys_and_new_defaults_are_no_difference(tmp_path):
+    old = {"_target_": "stage1_vqvae.vqvae.VQVAE", "hidden": 128, "factor": 4, "margin": 2}
+    new = {"_target_": "stage1_vqvae.VQVAE", "width": 128, "downsample_factor": 4, "padding": 2, "norm": "none"}
+    claim(tmp_path, {"stage1": {"model": old, "trainer": {"max_steps": 5}}, "n": 3})
+    claim(tmp_path, {"stage1": {"model": new, "trainer": {"max_steps": 5, "max_skipped": 20}}, "n": 3})
+    settings = {"stage1": {"model": new, "trainer": {"max_steps": 5}}, "n": 3, "top_k": None}
+    claim(tmp_path, settings, defaults={"top_k": None})
+    with pytest.raises(ValueError, match=r"stage1.model.norm: none, now group"):
+        claim(tmp_path, {"stage1": {"model": {**new, "norm": "group"}, "trainer": {"max_steps": 5}}, "n": 3})
 
 
 def test_differences_reach_into_nested_data():
