@@ -40,7 +40,7 @@ COLLAPSE = [name for name in options("experiment") if name.startswith("collapse_
 def test_collapse_experiments_build(name):
     settings = compose(f"experiment={name}", command="collapse")
     assert isinstance(build(settings["autoencoder"], "autoencoder"), LatentPixelModel)
-    build({"_target_": "pipelines.training.StageTrainer", **settings["training"]}, "training")
+    build({"_target_": "pipelines.training.StageTrainer", **settings["trainer"]}, "trainer")
 
 
 @pytest.mark.parametrize("name", sorted(set(options("experiment")) - set(COLLAPSE)))

@@ -79,7 +79,7 @@ def test_the_order_of_the_parts_does_not_matter(begun, tmp_path):
 def test_parts_of_different_priors_are_not_joined(begun):
     go_on, folder = begun
     go_on("stage2.level=0")
-    with pytest.raises(ValueError, match=r"levels/0 holds a part of another prior \(channels: 8, now 16\): give its"):
+    with pytest.raises(ValueError, match=r"levels/0 holds a part of another prior \(width: 8, now 16\): give its"):
         go_on("stage2.level=1", "stage2.model.width=16")
     assert not folder.level(1).exists()
     with pytest.raises(ValueError, match="holds a prior of grid 0 of other settings"):

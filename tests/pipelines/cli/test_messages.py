@@ -216,7 +216,7 @@ BROKEN = {
     "an archive as tokenizer": (damage("tokenizer/model.safetensors", evil_zip), "sample", "cannot be read"),
     "a tokenizer that calls": (damage("tokenizer/config.yaml", evil_target), "sample", "outside of this project"),
     "a configuration that calls": (damage("tokenizer/config.yaml", evil_yaml), "sample", "is not valid YAML"),
-    "an empty configuration": (damage("prior/config.yaml", lambda data: b""), "sample", "format 1 expected"),
+    "an empty configuration": (damage("prior/config.yaml", lambda data: b""), "sample", "format 1 or 2 expected"),
     "another tokenizer": (
         damage("tokenizer/model.safetensors", flipped),
         "sample",
