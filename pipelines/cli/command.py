@@ -162,11 +162,11 @@ def end_job(message: str, debug: bool) -> NoReturn:
 def conclude_sweep() -> None:
     """Print and write the table of the sweep that this process launched, if it did."""
     if SweepStart.folder is not None and first_process():
-        from pipelines.sweep.table import write_table
+        from pipelines.sweep.results import write_results
 
         folder, SweepStart.folder = SweepStart.folder, None
         hide_secrets(folder)
-        write_table(folder)
+        write_results(folder)
 
 
 def explain(error: BaseException) -> str:

@@ -1,27 +1,53 @@
-"""The report's section on evaluations."""
+"""Evaluations of a run, for its report."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.evaluation.wording import TITLES, meaning
-from pipelines.report import page as html
 from stage1_vqvae.files import read_json
 
 
-def evaluation(folder: RunFolder) -> str:
-    """Every finished evaluation of a run: what it says of the latents, its figures, and remarks on all of them."""
-    found = {path.parent.name: read_json(path) for path in sorted(folder.evaluations.glob("*/evaluation.json"))}
-    remarks = dict.fromkeys(remark for one in found.values() for remark in one["remarks"])  # each once
-    shown = [part for name, one in found.items() for part in _shown(name, one)]
-    return html.section("Evaluation, on held-out images", *map(html.text, remarks), *shown)
+@dataclass(frozen=True)
+class Metric:
+    """A metric with its value and its meaning, and the model it is of where that has to be said."""
+
+    name: str
+    value: float
+    meaning: str
+    model: str = ""
 
 
-def _shown(name: str, found: dict[str, Any]) -> list[str]:
-    panels = [
-        html.figures(title, [(key, f"{value:.5g}", meaning(key)) for key, value in found[section].items()])
-        for section, title in TITLES.items()
-        if section in found
-    ]
-    return [html.heading(name), html.text(found["reading"]), html.two_abreast(*panels)]
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation.
+
+    Attributes:
+        name: Of its folder.
+        reading: A sentence on whether the latents carry the images.
+        remarks: What a reader has to know of the metrics.
+        panels: Titles of its sections and their metrics.
+    """
+
+    name: str
+    reading: str
+    remarks: list[str]
+    panels: list[tuple[str, list[Metric]]]
+
+    @classmethod
+    def read(cls, path: Path) -> Evaluation:
+        """The evaluation of a file ``evaluation.json``."""
+        found = read_json(path)
+        panels = [
+            (title, [Metric(name, value, meaning(name)) for name, value in found[section].items()])
+            for section, title in TITLES.items()
+            if section in found
+        ]
+        return cls(path.parent.name, found["reading"], found["remarks"], panels)
+
+
+def read_evaluations(folder: RunFolder) -> list[Evaluation]:
+    """Every finished evaluation of a run, by name."""
+    return [Evaluation.read(path) for path in sorted(folder.evaluations.glob("*/evaluation.json"))]

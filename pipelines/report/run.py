@@ -31,17 +31,17 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, dict[int, float]]]:
-        """Logged figures by stage, metric and step."""
+        """Logged metrics by stage, metric and step."""
         return read_metrics(self.folder.path)
 
     @cached_property
-    def tokenizer_figures(self) -> dict[str, float]:
-        """Figures of the finished tokenizer."""
+    def tokenizer_metrics(self) -> dict[str, float]:
+        """Metrics of the finished tokenizer."""
         return if_there(self.folder.tokenizer / "metrics.json")
 
     @cached_property
-    def prior_figures(self) -> dict[str, float]:
-        """Figures of the finished prior."""
+    def prior_metrics(self) -> dict[str, float]:
+        """Metrics of the finished prior."""
         return if_there(self.folder.prior / "metrics.json")
 
     @cached_property

@@ -26,7 +26,7 @@ from stage2_prior.code_store.manifest import digest_of
 PAUSE = 0.5
 """Seconds between two looks at a lock that another job holds."""
 
-FIGURES = Path("logs") / "metrics.csv"
+METRICS = Path("logs") / "metrics.csv"
 STAGE_ONE = ("codes", "logs/pictures/stage1", "tokenizer")
 """What a job takes over; the tokenizer last: whoever has it has all."""
 
@@ -79,10 +79,10 @@ def digest(plain: dict[str, Any]) -> str:
 
 
 def adopt_codes(source: RunFolder, target: RunFolder) -> None:
-    """Take over what a run folder has of stage one, with its figures."""
-    if collectives.rank() == 0 and (source.path / FIGURES).exists() and not (target.path / FIGURES).exists():
-        (target.path / FIGURES).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.path / FIGURES, target.path / FIGURES)  # no link: a job appends to its own
+    """Take over what a run folder has of stage one, with its metrics."""
+    if collectives.rank() == 0 and (source.path / METRICS).exists() and not (target.path / METRICS).exists():
+        (target.path / METRICS).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.path / METRICS, target.path / METRICS)  # no link: a job appends to its own
     adopt(source, target, STAGE_ONE)
 
 

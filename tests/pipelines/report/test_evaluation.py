@@ -1,25 +1,36 @@
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.report.evaluation import evaluation
+from pipelines.report.build import write_report
+from pipelines.report.evaluation import read_evaluations
 from stage1_vqvae.files import write_json
 
 
-def test_shows_every_evaluation_of_a_run(tmp_path):
+def test_evaluations_are_read_by_name_and_section(tmp_path):
     folder = RunFolder(tmp_path)
-    assert evaluation(folder) == ""
-    for name, psnr in (("n10_seed0", 21.25), ("n10_seed1", 23.5)):
-        found = {"reconstruction": {"psnr": psnr}, "reading": "The codes <carry> it.", "remarks": ["No bits."]}
+    assert read_evaluations(folder) == []
+    found = {"samples": {"class_agreement": 0.98}, "codes": {"usage_0": 1.0}, "reading": "Read.", "remarks": ["No."]}
+    for name in ("n10_seed1", "n10_seed0"):
         write_json(folder.evaluations / name / "evaluation.json", found)
-    shown = evaluation(folder)
-    assert all(words in shown for words in ("Evaluation", "n10_seed0", "21.25", "n10_seed1", "23.5", "No bits."))
-    assert "&lt;carry&gt;" in shown
-    assert shown.count("No bits.") == 1  # a remark on both
+    first, second = read_evaluations(folder)
+    assert (first.name, second.name) == ("n10_seed0", "n10_seed1")
+    assert (first.reading, first.remarks) == ("Read.", ["No."])
+    (codes, usage), (samples, agreement) = first.panels
+    assert (codes, samples) == ("Codes", "Samples")
+    assert [(metric.name, metric.value, bool(metric.meaning)) for metric in usage] == [("usage_0", 1.0, True)]
+    assert [(metric.name, metric.value) for metric in agreement] == [("class_agreement", 0.98)]
 
 
-def test_figures_stand_by_what_they_are_of(tmp_path):
+def test_the_page_shows_every_evaluation_and_each_remark_once(tmp_path):
     folder = RunFolder(tmp_path)
-    found = {"samples": {"class_agreement": 0.98}, "codes": {"usage_0": 1.0}, "reading": "Read.", "remarks": []}
-    write_json(folder.evaluations / "n10_seed0" / "evaluation.json", found)
-    shown = evaluation(folder)
-    assert shown.index("Codes") < shown.index("usage_") < shown.index("Samples") < shown.index("0.98")
-    assert "class_<wbr>agreement<small>share that the run&#x27;s own classifier" in shown
-    assert "Reconstructions" not in shown
+    for name, psnr in (("n10_seed0", 21.25), ("n10_seed1", 23.5)):
+        found = {
+            "reconstruction": {"frechet_distance": psnr},
+            "reading": "The codes <carry> it.",
+            "remarks": ["No bits."],
+        }
+        write_json(folder.evaluations / name / "evaluation.json", found)
+    write_report(folder)
+    shown = folder.report.read_text()
+    assert all(words in shown for words in ("Evaluation", "n10_seed0", "21.25", "n10_seed1", "23.5"))
+    assert shown.count("The codes &lt;carry&gt; it.") == 2
+    assert shown.count("No bits.") == 1
+    assert "frechet_<wbr>distance<small>" in shown  # a narrow screen may break the name

@@ -55,4 +55,4 @@ def test_optuna_gets_the_objective(tmp_path):
     assert code == 0, said
     rows = Sweep.read(tmp_path / "sweep").rows
     assert [row.record.status for row in rows] == ["finished", "finished"]
-    assert f"Best value: {rows[0].figures['stage2.nats']}" in said
+    assert f"Best value: {rows[0].metrics['stage2.nats']}" in said
