@@ -56,7 +56,8 @@ def command(config_name: str, task: str) -> Callable[[], None]:
                 check_keys(settings, config_name)
                 refuse_timed_output(config)
                 overrides = list(HydraConfig.get().overrides.task)
-                return run_job(task, {**settings, "sweep": sweep, "overrides": overrides})
+                command_name = task.partition(":")[2]
+                return run_job(task, {**settings, "sweep": sweep, "overrides": overrides, "command": command_name})
         except ProcessExitedException:
             end_job("", bool(config.get("debug")))  # the process has said why
         except (ValueError, OSError, OmegaConfBaseException) as error:

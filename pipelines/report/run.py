@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.artifacts.provenance import RECORD
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.tracking.base import read_metrics
+from pipelines.tracking.csv import read_metrics
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.files import read_json, read_yaml
 from stage2_prior.code_store.manifest import MANIFEST

@@ -23,7 +23,7 @@ from pipelines.distributed import collectives
 from pipelines.generator import Generator, Samples
 from pipelines.masks import code_mask, kept_pixels, pixel_mask
 from pipelines.tasks.sample import asked_for, label_part
-from pipelines.tracking.image_logging import grid, save_picture
+from pipelines.tracking.image_grid import grid, save_image
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.preprocessing import Preprocessing
 from stage1_vqvae.files import replacing
@@ -169,7 +169,7 @@ def save_completions(originals: Originals, samples: Samples, output: Path) -> No
         ],
         axis=1,
     )[:SHOWN]  # [I, 2 + n, H, W, C]
-    save_picture(grid(rows.reshape(-1, *images.shape[1:]), rows.shape[1]), output / "grid.png")
+    save_image(grid(rows.reshape(-1, *images.shape[1:]), rows.shape[1]), output / "grid.png")
     with replacing(output / "images.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,

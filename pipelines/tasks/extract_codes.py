@@ -16,7 +16,7 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
-from pipelines.tracking.base import Job
+from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import log_codes
 from pipelines.training.images import image_content, image_settings, images_if_there, open_images
 from stage1_vqvae.data.augmentation import Augmentation, normalize

@@ -20,7 +20,9 @@ from pipelines.tasks.extract_codes import check_copies, extract_codes
 from pipelines.tasks.sample import write_samples
 from pipelines.tasks.train_stage1 import train_stage1
 from pipelines.tasks.train_stage2 import train_stage2
-from pipelines.tracking.base import Csv, Job, boards
+from pipelines.tracking.base import media_loggers
+from pipelines.tracking.csv import Csv
+from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import prior_artifact, samples_artifact, tokenizer_artifact
 from pipelines.training.callbacks import callbacks
 from pipelines.training.stage_trainer import refuse_ema_with_fsdp
@@ -55,10 +57,10 @@ def sample(generator: Generator, folder: RunFolder, settings: Settings) -> None:
     tracker = Csv() if drawn else build(settings["logger"], "logger", settings["trust"])
     with tracker.track(Job.of(folder.path, "sample", settings)) as loggers:
         write_samples(generator, folder.samples, settings, settings["sampling"])
-        for board in boards(loggers):
-            with Image.open(folder.samples / "grid.png") as picture:
-                board.log_picture("samples", picture, 0)
-            board.log_lineage(samples_artifact(folder), [prior_artifact(folder), tokenizer_artifact(folder)])
+        for logger in media_loggers(loggers):
+            with Image.open(folder.samples / "grid.png") as image:
+                logger.log_image("samples", [image], 0)
+            logger.log_lineage(samples_artifact(folder), [prior_artifact(folder), tokenizer_artifact(folder)])
 
 
 def check(settings: Settings) -> None:

@@ -26,7 +26,7 @@ from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.generator import Generator
-from pipelines.tracking.image_logging import grid, save_picture
+from pipelines.tracking.image_grid import grid, save_image
 from stage2_prior.sampling import SamplingSettings
 
 RECIPE = "recipe"
@@ -72,7 +72,7 @@ def write_samples(generator: Generator, output: Path, settings: Settings, asked:
     draw_parts(generator, parts, settings, asked)
     collectives.barrier()
     if collectives.rank() == 0:
-        save_picture(grid(parts.first_images(min(n, SHOWN)), min(n, 10)), output / "grid.png")
+        save_image(grid(parts.first_images(min(n, SHOWN)), min(n, 10)), output / "grid.png")
         parts.assemble(n, output / "images.npz")
         shutil.rmtree(output / "parts")
     collectives.barrier()

@@ -14,8 +14,9 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
-from pipelines.tracking.base import Job, boards
-from pipelines.tracking.image_logging import ReconstructionPictures
+from pipelines.tracking.base import media_loggers
+from pipelines.tracking.image_logging import ReconstructionImages
+from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import tokenizer_artifact
 from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
@@ -49,7 +50,7 @@ def train_stage1(settings: Settings) -> None:
     data = StageData(images.train, images.validation, stage["batch_size"], settings["seed"], images.workers)
     module = TokenizerTraining(model, objective, images.augmentation, optimization, settings["seed"])
     tokenizer_claim(run, settings, images).take()
-    pictures = ReconstructionPictures(images.validation, run.pictures("stage1"))
+    pictures = ReconstructionImages(images.validation, run.pictures("stage1"))
     with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
         checkpoints = run.checkpoints("stage1")
         figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
@@ -58,8 +59,8 @@ def train_stage1(settings: Settings) -> None:
             save_model(
                 run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": describe_images(images)}, trust
             )
-            for board in boards(loggers):
-                board.log_lineage(tokenizer_artifact(run), [])
+            for logger in media_loggers(loggers):
+                logger.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
     console.print(
         f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "

@@ -18,8 +18,9 @@ from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import ShardedPriorTraining
-from pipelines.tracking.base import Job, boards
-from pipelines.tracking.image_logging import SamplePictures
+from pipelines.tracking.base import media_loggers
+from pipelines.tracking.image_logging import SampleImages
+from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import codes_artifact, prior_artifact
 from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
@@ -162,7 +163,7 @@ def train_part(
     claim.take()
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.
     if not hardware.sharded and part.level is None:
-        watchers.insert(0, SamplePictures(tokenizer, SamplingSettings(**settings["sampling"]), run.pictures("stage2")))
+        watchers.insert(0, SampleImages(tokenizer, SamplingSettings(**settings["sampling"]), run.pictures("stage2")))
     with build(settings["logger"], "logger", trust).track(Job.of(run.path, part.job, settings)) as loggers:
         figures = fit(
             f"stage 2: {part.name}",
@@ -182,7 +183,7 @@ def train_part(
             if part.level is not None:
                 write_record(part.folder, settings)
             save_model(part.folder, part.kind, model, config, trust)
-            for board in boards(loggers) if part.level is None else ():
-                board.log_lineage(prior_artifact(run), [codes_artifact(run)])
+            for logger in media_loggers(loggers) if part.level is None else ():
+                logger.log_lineage(prior_artifact(run), [codes_artifact(run)])
     collectives.barrier()
     return figures

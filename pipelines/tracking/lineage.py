@@ -1,4 +1,4 @@
-"""What a run made, for trackers: tokenizer → codes → prior → samples, each with the fingerprint its files carry."""
+"""A run's artifacts for trackers: tokenizer → codes → prior → samples, each with the fingerprint its files carry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pytorch_lightning.loggers import Logger
 
 from pipelines.artifacts.models import fingerprint
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.tracking.base import Artifact, boards
+from pipelines.tracking.base import media_loggers
+from pipelines.tracking.job import Artifact
 from stage1_vqvae.files import sha256
 from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.code_store.store import CodeStore
@@ -38,13 +39,13 @@ def samples_artifact(run: RunFolder) -> Artifact:
 
 
 def log_codes(loggers: Sequence[Logger], run: RunFolder) -> None:
-    """Send how often each code occurs in the training images, and the codes' lineage."""
-    found = boards(loggers)
+    """Log how often each code occurs in the training images, and the codes' lineage."""
+    found = media_loggers(loggers)
     if not found:
         return
     store = CodeStore.open(run.codes("train"))
-    for board in found:
-        board.log_metrics({"codes": len(store) * store.layout.length, "unigram_nats": store.unigram_entropy()}, 0)
+    for logger in found:
+        logger.log_metrics({"codes": len(store) * store.layout.length, "unigram_nats": store.unigram_entropy()}, 0)
         for grid, counts in enumerate(store.histogram()):
-            board.log_histogram("codebook" if len(store.layout.grids) == 1 else f"codebook_{grid}", counts, 0)
-        board.log_lineage(codes_artifact(run), [tokenizer_artifact(run)])
+            logger.log_histogram("codebook" if len(store.layout.grids) == 1 else f"codebook_{grid}", counts, 0)
+        logger.log_lineage(codes_artifact(run), [tokenizer_artifact(run)])

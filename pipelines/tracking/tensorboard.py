@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from pipelines.distributed import collectives
-from pipelines.tracking.base import Board, Job, MetricsFile
+from pipelines.tracking.base import MediaLogger
+from pipelines.tracking.csv import MetricsFile
+from pipelines.tracking.job import Job
 
 
-class TensorBoardFolder(Board):
-    """A folder of event files.
+class TensorBoardRunLogger(MediaLogger, TensorBoardLogger):
+    """Lightning's TensorBoard logger, with images and histograms."""
 
-    Args:
-        writer: torch's ``SummaryWriter``.
-        stage: The job's.
-    """
+    def send_images(self, key: str, images: list[Image], step: int) -> None:
+        """Log images, each under the name and its number if there are several."""
+        for number, image in enumerate(images):
+            name = key if len(images) == 1 else f"{key}/{number}"
+            self.experiment.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
-    def __init__(self, writer: Any, stage: str) -> None:
-        super().__init__(stage)
-        self.writer = writer
-
-    def send_figures(self, figures: Mapping[str, float], step: int) -> None:
-        """Send the figures of one step."""
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value, step)
-
-    def send_picture(self, name: str, picture: Image, step: int) -> None:
-        """Send a picture."""
-        self.writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
-
-    def send_histogram(self, name: str, counts: NDArray[np.int64], step: int) -> None:
-        """Send ``counts [K]``."""
+    def send_histogram(self, key: str, counts: NDArray[np.int64], step: int) -> None:
+        """Log ``counts [K]``."""
         codes = np.arange(len(counts))
-        self.writer.add_histogram_raw(
-            name,
+        self.experiment.add_histogram_raw(
+            key,
             min=0,
             max=len(counts) - 1,
             num=int(counts.sum()),
@@ -56,10 +45,10 @@ class TensorBoardFolder(Board):
 
 @dataclass(frozen=True)
 class TensorBoard:
-    """The metrics file, and TensorBoard's event files for each stage.
+    """Tracks by the metrics file, and by TensorBoard's event files of each stage.
 
     Raises:
-        ValueError: If the package is missing.
+        ValueError: If TensorBoard is not installed.
     """
 
     def __post_init__(self) -> None:
@@ -68,11 +57,13 @@ class TensorBoard:
 
     @contextmanager
     def track(self, job: Job) -> Iterator[list[Logger]]:
-        """Loggers for the duration of a job."""
+        """Give Lightning's loggers for the duration of a job."""
+        loggers: list[Logger] = [MetricsFile(job)]
         if collectives.rank() != 0:
-            yield [MetricsFile(job)]
+            yield loggers
             return
-        from torch.utils.tensorboard import SummaryWriter
-
-        with SummaryWriter(str(job.folder / "logs" / "tensorboard" / job.stage)) as writer:
-            yield [MetricsFile(job), TensorBoardFolder(writer, job.stage)]
+        logger = TensorBoardRunLogger(job.folder / "logs" / "tensorboard", name=job.stage, version="")
+        try:
+            yield [*loggers, logger]
+        finally:
+            logger.finalize("finished")

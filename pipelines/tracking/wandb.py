@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,103 +11,117 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from pipelines.distributed import collectives
-from pipelines.tracking.base import Artifact, Board, Job, MetricsFile, warn
+from pipelines.tracking.base import MediaLogger, warn
+from pipelines.tracking.csv import MetricsFile
+from pipelines.tracking.job import Artifact, Job
 from pipelines.tracking.metrics import GOALS
-from stage1_vqvae.files import read_json, write_json
+from pipelines.tracking.wandb_identity import own_identity, run_id
 
 STEP = "trainer/global_step"
+"""Lightning's name of the step, by which wandb orders metrics."""
+
 BINS = 512
-"""Bars of wandb's histograms at most."""
+"""Bars of a histogram at most; wandb takes no more."""
+
+PROJECT = "vqvae-prior"
+
+LOWEST = {"stage1": ("loss", "reconstruction"), "stage2": ("nats",)}
+"""Losses of training whose lowest value stands in a run's summary."""
 
 
-class WandbRun(Board):
-    """A live run of wandb.
+class WandbRunLogger(MediaLogger, WandbLogger):
+    """Lightning's wandb logger of a live run, with histograms and lineage.
 
     Args:
         run: From ``wandb.init``.
         stage: Its job type.
+        log_model: Whether models and codes are uploaded with their lineage.
     """
 
-    def __init__(self, run: Any, stage: str) -> None:
-        super().__init__(stage)
-        self.run = run
-        self._try(self._define_metrics)
+    def __init__(self, run: Any, stage: str, log_model: bool = True) -> None:
+        super().__init__(experiment=run, project=PROJECT)
+        self.stage = stage
+        self.uploads = log_model
+        self.attempt(self._define_metrics)
 
     def _define_metrics(self) -> None:
-        self.run.define_metric(STEP, hidden=True)
-        self.run.define_metric("*", step_metric=STEP)
-        for figure, goal in GOALS.items():
-            stage, _, name = figure.partition(".")
+        run = self.experiment
+        run.define_metric(STEP, hidden=True)
+        run.define_metric("*", step_metric=STEP)
+        for metric, goal in GOALS.items():
+            stage, _, name = metric.partition(".")
             if stage == self.stage:
-                for key in (name, f"{name}_*"):  # of several grids, each has its own
-                    self.run.define_metric(f"validation/{key}", step_metric=STEP, summary=goal)
-        for loss in {"stage1": ("loss", "reconstruction"), "stage2": ("nats",)}.get(self.stage, ()):
-            self.run.define_metric(f"train/{loss}", step_metric=STEP, summary="min")
+                for key in (name, f"{name}_*"):  # with several grids each has its own
+                    run.define_metric(f"validation/{key}", step_metric=STEP, summary=goal)
+        for loss in LOWEST.get(self.stage, ()):
+            run.define_metric(f"train/{loss}", step_metric=STEP, summary="min")
 
-    @property
-    def version(self) -> str:
-        """The run's id."""
-        return str(self.run.id)
-
-    def send_figures(self, figures: Mapping[str, float], step: int) -> None:
-        """Send the figures of one step; steps may come again after a kill."""
-        self.run.log({**figures, STEP: step})
-
-    def send_picture(self, name: str, picture: Image, step: int) -> None:
-        """Send a picture."""
+    def send_images(self, key: str, images: list[Image], step: int) -> None:
+        """Log images under one name."""
         import wandb
 
-        self.run.log({name: wandb.Image(picture), STEP: step})
+        self.experiment.log({key: [wandb.Image(image) for image in images], STEP: step})
 
-    def send_histogram(self, name: str, counts: NDArray[np.int64], step: int) -> None:
-        """Send ``counts [K]``, neighbours together where K is large."""
+    def send_histogram(self, key: str, counts: NDArray[np.int64], step: int) -> None:
+        """Log ``counts [K]``, in bins of neighbouring codes where K is large."""
         import wandb
 
         edges = np.linspace(0, len(counts), min(len(counts), BINS) + 1).round().astype(int)
         heights = np.add.reduceat(counts, edges[:-1])
-        self.run.log({name: wandb.Histogram(np_histogram=(heights, edges)), STEP: step})
+        self.experiment.log({key: wandb.Histogram(np_histogram=(heights, edges)), STEP: step})
 
     def send_lineage(self, made: Artifact, parents: Sequence[Artifact]) -> None:
-        """Record what was made of what; offline nothing, as the files carry the same fingerprints themselves."""
-        self.run.summary[f"{made.kind}_fingerprint"] = made.fingerprint
-        if self.run.offline:
+        """Log an artifact as made from others. Offline only its fingerprint: wandb asks a server for the others."""
+        run = self.experiment
+        run.summary[f"{made.kind}_fingerprint"] = made.fingerprint
+        if run.offline:
             return
         import wandb
 
         for parent in parents:
-            self.run.use_artifact(f"{artifact_name(parent)}:latest")
+            run.use_artifact(f"{parent.name}:latest")
         metadata = {"fingerprint": made.fingerprint, "parents": [parent.fingerprint for parent in parents]}
-        artifact = wandb.Artifact(artifact_name(made), type=made.kind, metadata={**made.metadata, **metadata})
-        for path in made.files:
+        artifact = wandb.Artifact(made.name, type=made.kind, metadata={**made.metadata, **metadata})
+        for path in made.files if self.uploads else ():
             artifact.add_file(str(path))
-        self.run.log_artifact(artifact)
-
-
-def artifact_name(artifact: Artifact) -> str:
-    """The name under which every run knows it."""
-    return f"{artifact.kind}-{artifact.fingerprint[:12]}"
+        run.log_artifact(artifact)
 
 
 @dataclass(frozen=True)
 class Wandb:
-    """The metrics file, and a wandb run for each stage.
+    """Tracks by the metrics file, and by a wandb run for each stage.
+
+    What is None here is taken from wandb's environment variable where that is set.
 
     Attributes:
-        project: wandb's project.
+        project: Name of wandb's project; None for ``WANDB_PROJECT``, or ``vqvae-prior``.
         mode: ``offline`` writes below the run's folder and sends nothing; ``online`` needs an account.
-        group: Name that runs share; null for the folder's of the sweep, or of the run.
+        group: Name that runs share; None for ``WANDB_RUN_GROUP``, or the folder of the sweep or of the run.
+        entity: User or team that the project belongs to; None for ``WANDB_ENTITY``, or the account's own.
+        name: Name of the run, which each stage's name is added to; None for ``WANDB_NAME``, or the folder's and, in a
+            sweep, the job's overrides.
+        tags: None for ``WANDB_TAGS``.
+        notes: A longer description; None for ``WANDB_NOTES``.
+        log_model: Whether models, codes and samples are uploaded with their lineage. Online only.
+        system_metrics: Whether wandb records the use of processor, memory and GPU.
     """
 
-    project: str = "vqvae-prior"
+    project: str | None = None
     mode: Literal["online", "offline", "disabled"] = "offline"
     group: str | None = None
+    entity: str | None = None
+    name: str | None = None
+    tags: Sequence[str] | None = None
+    notes: str | None = None
+    log_model: bool = True
+    system_metrics: bool = True
 
     @contextmanager
     def track(self, job: Job) -> Iterator[list[Logger]]:
-        """Loggers for the duration of a job; its wandb run is marked failed if the job fails."""
+        """Give Lightning's loggers for the duration of a job; its wandb run is marked failed if the job fails."""
         loggers: list[Logger] = [MetricsFile(job)]
         run = self._start(job) if collectives.rank() == 0 and self.mode != "disabled" else None
         if run is None:
@@ -116,60 +129,60 @@ class Wandb:
             return
         failed = True
         try:
-            yield [*loggers, WandbRun(run, job.kind)]
+            yield [*loggers, WandbRunLogger(run, job.kind, self.log_model)]
             failed = False
         finally:
-            self._finish(run, int(failed))
+            _finish(run, int(failed))
 
     def _start(self, job: Job) -> Any:
-        """A live run; offline where online does not work, None where nothing does."""
+        """A live run; offline where online does not work, None where neither does."""
         run, faults = None, []
         for mode in dict.fromkeys((self.mode, "offline")):
             try:
                 run = self._init(job, mode)
                 break
-            except Exception as error:  # no package, no account, no network, no room: none may cost a training
+            except Exception as error:  # no package, no account, no network, no room: none may fail a training
                 faults.append(f"{mode} ({' '.join(str(error).split()) or type(error).__name__})")
         if faults:
             warn(f"wandb does not work {', nor '.join(faults)}")
         return run
 
-    def _init(self, job: Job, mode: Any) -> Any:
-        # Else wandb reports on itself over the network, also offline.
+    def _init(self, job: Job, mode: str) -> Any:
+        # Otherwise wandb reports its own errors over the network, also when it is offline.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb  # seconds to import, and not every command tracks
+        import wandb  # takes seconds, and not every command tracks
 
-        if mode == "online" and not wandb.login(prompt=False):  # which init would ask a terminal for
+        if mode == "online" and not wandb.login(prompt=False):  # wandb.init would ask for a key on the terminal
             raise ValueError("no API key: run wandb login, or set WANDB_API_KEY")
         folder = job.folder / "logs"
         folder.mkdir(parents=True, exist_ok=True)
-        return wandb.init(
-            project=self.project,
-            mode=mode,
-            dir=str(folder),
-            group=self.group or job.group,
-            job_type=job.kind,
-            name=f"{job.folder.name}-{job.stage}",
-            id=run_id(job),
-            resume="allow",
-            reinit="create_new",  # a run that is still open elsewhere in the process is not ours
-            config=dict(job.config),
-            settings=wandb.Settings(console="off", silent=True, x_disable_meta=True),  # a command line holds secrets
-        )
+        environment = os.environ
+        with own_identity(job):
+            return wandb.init(
+                entity=self.entity,
+                project=self.project or environment.get("WANDB_PROJECT") or PROJECT,
+                mode=mode,  # type: ignore[arg-type]
+                dir=None if environment.get("WANDB_DIR") else str(folder),
+                group=self.group or environment.get("WANDB_RUN_GROUP") or job.group,
+                job_type=job.kind,
+                name=f"{self.name or environment.get('WANDB_NAME') or job.name}-{job.stage}",
+                tags=self.tags,
+                notes=self.notes,
+                id=run_id(job),
+                resume="allow",
+                reinit="create_new",  # a run that is open elsewhere in the process is somebody else's
+                config=dict(job.config),
+                settings=wandb.Settings(
+                    console="off",
+                    silent=True,
+                    x_disable_meta=True,  # a command line may hold secrets
+                    x_disable_stats=not self.system_metrics,
+                ),
+            )
 
-    @staticmethod
-    def _finish(run: Any, exit_code: int) -> None:
-        try:
-            run.finish(exit_code=exit_code)
-        except Exception as error:
-            warn(f"wandb did not end well ({error})")
 
-
-def run_id(job: Job) -> str:
-    """The stage's wandb run id: kept in the run's folder, so that a stage that goes on continues its run."""
-    path = job.folder / "logs" / "wandb_ids.json"
-    ids = read_json(path) if path.exists() else {}
-    if job.stage not in ids:
-        ids[job.stage] = secrets.token_hex(4)
-        write_json(path, ids)
-    return str(ids[job.stage])
+def _finish(run: Any, exit_code: int) -> None:
+    try:
+        run.finish(exit_code=exit_code)
+    except Exception as error:
+        warn(f"wandb did not end well ({error})")

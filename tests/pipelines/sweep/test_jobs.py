@@ -12,8 +12,8 @@ from pipelines.run import main
 from pipelines.sweep.jobs import JobRecord, earlier_jobs, note_error, read_records, recorded
 from pipelines.tracking.metrics import objective_value, objectives
 from stage1_vqvae.files import read_json
-from tests.pipelines.tracking.test_base import inspect, runs
 from tests.support.tiny import TINY
+from tests.support.wandb_runs import inspect, runs
 
 
 @pytest.fixture

@@ -1,22 +1,30 @@
 import numpy as np
+from pytorch_lightning.loggers import Logger
 
 from pipelines.artifacts.models import fingerprint
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.tracking.base import Board
+from pipelines.tracking.base import MediaLogger
 from pipelines.tracking.lineage import codes_artifact, log_codes, prior_artifact, samples_artifact, tokenizer_artifact
 from stage1_vqvae.files import sha256
 from stage2_prior.code_store.store import CodeStore
 
 
-class Notes(Board):
-    """A board that notes what it gets."""
+class Metrics(Logger):
+    name, version = "notes", ""
+
+    def log_hyperparams(self, *args):
+        pass
+
+    def log_metrics(self, metrics, step=None):
+        self.metrics = metrics
+
+
+class Notes(MediaLogger, Metrics):
+    """Notes what is logged."""
 
     def __init__(self):
-        super().__init__("extract")
-        self.figures, self.histograms, self.lineage = {}, {}, []
-
-    def send_figures(self, figures, step):
-        self.figures |= figures
+        super().__init__()
+        self.histograms, self.lineage = {}, []
 
     def send_histogram(self, name, counts, step):
         self.histograms[name] = counts
@@ -36,18 +44,18 @@ def test_artifacts_carry_the_fingerprints_of_the_files(tiny_run):
     assert all(path.is_file() for artifact in made for path in artifact.files)
 
 
-def test_boards_see_how_often_each_code_occurs_and_where_codes_come_from(tiny_run):
-    board, store = Notes(), CodeStore.open(RunFolder(tiny_run).codes("train"))
-    log_codes([board], RunFolder(tiny_run))
+def test_loggers_see_how_often_each_code_occurs_and_where_codes_come_from(tiny_run):
+    logger, store = Notes(), CodeStore.open(RunFolder(tiny_run).codes("train"))
+    log_codes([logger], RunFolder(tiny_run))
     codes = store.__getitems__(list(range(len(store))))["codes"].numpy()
     counts = np.bincount(codes.ravel(), minlength=16)
-    assert board.histograms["codebook"].tolist() == counts.tolist()
+    assert logger.histograms["codebook"].tolist() == counts.tolist()
     shares = counts[counts > 0] / counts.sum()
-    assert board.figures["codes"] == codes.size
-    np.testing.assert_allclose(board.figures["unigram_nats"], -(shares * np.log(shares)).sum(), rtol=1e-5)
-    assert board.lineage == [("codes", ["tokenizer"])]
+    assert logger.metrics["codes"] == codes.size
+    np.testing.assert_allclose(logger.metrics["unigram_nats"], -(shares * np.log(shares)).sum(), rtol=1e-5)
+    assert logger.lineage == [("codes", ["tokenizer"])]
 
 
-def test_without_a_board_nothing_is_read(tmp_path):
+def test_without_a_media_logger_nothing_is_read(tmp_path):
     log_codes([], RunFolder(tmp_path))
     assert list(tmp_path.iterdir()) == []

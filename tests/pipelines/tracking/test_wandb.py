@@ -5,78 +5,20 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from pipelines.tracking.base import Artifact, Csv, Job, MetricsFile, read_metrics
-from pipelines.tracking.tensorboard import TensorBoard
-from pipelines.tracking.wandb import STEP, Wandb, WandbRun
+from pipelines.tracking.csv import read_metrics
+from pipelines.tracking.job import Artifact, Job
+from pipelines.tracking.wandb import STEP, Wandb, WandbRunLogger
+from tests.support.wandb_runs import inspect, runs
 
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(tmp_path / "run", "stage1", "run", {"seed": 3, "nested": {"lr": 0.1}})
-
-
-def test_figures_read_back_exactly(job):
-    logger = MetricsFile(job)
-    logger.log_metrics({"train/loss": 1 / 3, "epoch": 0}, 5)
-    logger.log_metrics({"train/loss": torch.tensor(0.25), "validation/psnr": 20.5}, 10)
-    assert read_metrics(job.folder) == {"stage1": {"train/loss": {5: 1 / 3, 10: 0.25}, "validation/psnr": {10: 20.5}}}
-
-
-def test_a_stage_that_goes_on_adds_and_its_later_figures_count(job):
-    MetricsFile(job).log_metrics({"loss": 1.0}, 1)
-    MetricsFile(job).log_metrics({"loss": 2.0}, 1)
-    with (job.folder / "logs" / "metrics.csv").open("a") as file:
-        file.write("stage1,2,loss,")  # a kill in the middle of a line
-    assert read_metrics(job.folder)["stage1"]["loss"] == {1: 2.0}
-    assert (job.folder / "logs" / "metrics.csv").read_text().count("step") == 1
-
-
-def test_csv_is_the_metrics_file_alone(job):
-    with Csv().track(job) as loggers:
-        assert [type(logger) for logger in loggers] == [MetricsFile]
-
-
-def test_no_figures_where_nothing_was_logged(tmp_path):
-    assert read_metrics(tmp_path) == {}
-
-
-def runs(folder):
-    """Folders of wandb's offline runs of a run's folder, oldest first."""
-    # By the time of their records: names tell seconds, of which one may see two runs begin.
-    records = (folder / "logs" / "wandb").glob("offline-run-*/*.wandb")
-    return [record.parent for record in sorted(records, key=lambda record: record.stat().st_mtime_ns)]
-
-
-def inspect(run):
-    """What wandb's own reader finds in an offline run."""
-    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", run]
-    shown = subprocess.run(reader, capture_output=True, text=True, check=True)
-    records = [json.loads(line) for line in shown.stdout.splitlines()]
-    found = {"history": [], "summary": {}, "metrics": {}, "artifacts": []}
-    for record in records:
-        kind = record["type"]
-        content = record.get(kind, {})
-        if kind == "run":
-            found |= {"id": content["run_id"], "group": content["run_group"], "job_type": content["job_type"]}
-            found["config"] = content["config"]["update"]
-        elif kind == "history":
-            found["history"].append(content["item"])
-        elif kind == "summary":
-            found["summary"] |= content.get("update", {})
-        elif kind == "metric":
-            found["metrics"][content.get("name") or content.get("glob_name")] = content
-        elif kind == "exit":
-            found["exit_code"] = content.get("exit_code", 0)
-        elif kind == "artifact":
-            found["artifacts"].append(content)
-    return found
+    return Job(tmp_path / "run", "stage1", "run", "run", {"seed": 3, "nested": {"lr": 0.1}})
 
 
 @pytest.mark.slow
@@ -85,8 +27,8 @@ def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
     with Wandb().track(job) as loggers:
         loggers[1].log_metrics({"validation/psnr": 20.5, "validation/mse": 0.5, "epoch": 0}, 1)
         loggers[1].log_metrics({"validation/psnr": 19.0, "validation/mse": 0.75}, 2)
-        assert not loggers[1].run.settings.x_disable_stats  # system metrics
-        loggers[1].log_picture("samples", Image.new("L", (4, 4)), 1)
+        assert not loggers[1].experiment.settings.x_disable_stats  # system metrics
+        loggers[1].log_image("samples", [Image.new("L", (4, 4))], 1)
         loggers[1].log_histogram("codebook", np.array([3, 0, 5]), 1)
         loggers[1].log_lineage(Artifact("tokenizer", "ab" * 32), [])
     import wandb
@@ -109,7 +51,7 @@ def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
     assert found["summary"]["validation/mse"] == {"min": 0.5}
     assert found["artifacts"] == []  # offline the files carry the fingerprints
     assert list(run.glob("files/media/images/*.png"))
-    (kept,) = json.loads((job.folder / "logs" / "wandb_ids.json").read_text()).values()
+    (kept,) = json.loads((job.folder / "logs" / "wandb_ids.json").read_text())["ids"].values()
     assert kept in run.name  # with a number behind where two began in one second
     with pytest.raises(RuntimeError, match="broken"), Wandb().track(job) as loggers:
         raise RuntimeError(f"broken {loggers[1].version}")
@@ -135,8 +77,8 @@ def test_offline_nothing_is_sent_also_not_by_wandb_about_itself(tmp_path):
             "from pathlib import Path\n"
             "from pipelines.tracking.base import Job\n"
             "from pipelines.tracking.wandb import Wandb\n"
-            "with Wandb().track(Job(Path('run'), 'stage1', 'g', {})) as loggers:\n"
-            "    assert loggers[1].run.offline and not loggers[1].run.settings.x_disable_stats\n"
+            "with Wandb().track(Job(Path('run'), 'stage1', 'g', 'g', {})) as loggers:\n"
+            "    assert loggers[1].experiment.offline and not loggers[1].experiment.settings.x_disable_stats\n"
             "    loggers[1].log_metrics({'loss': 0.5}, 1)\n"
         )
         way_out = f"http://127.0.0.1:{proxy.getsockname()[1]}"
@@ -156,7 +98,7 @@ def test_wandb_can_be_switched_off(job):
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_a_wandb_that_does_not_start_costs_no_figures(job, monkeypatch, capfd, mode):
+def test_a_wandb_that_does_not_start_costs_no_metrics(job, monkeypatch, capfd, mode):
     import wandb
 
     def broken(**settings):
@@ -174,7 +116,7 @@ def test_a_wandb_that_does_not_start_costs_no_figures(job, monkeypatch, capfd, m
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_a_wandb_that_is_not_installed_costs_no_figures(job, monkeypatch, capfd, mode):
+def test_a_wandb_that_is_not_installed_costs_no_metrics(job, monkeypatch, capfd, mode):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with Wandb(mode=mode).track(job) as loggers:
         for logger in loggers:
@@ -198,7 +140,7 @@ def test_online_without_a_key_goes_on_offline_and_asks_nothing(job, monkeypatch,
 
 
 @pytest.mark.slow
-def test_a_folder_that_wandb_cannot_write_costs_no_figures(job, monkeypatch, capfd):
+def test_a_folder_that_wandb_cannot_write_costs_no_metrics(job, monkeypatch, capfd):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     (job.folder / "logs").mkdir(parents=True)
     (job.folder / "logs" / "wandb").write_text("a file where a folder belongs")
@@ -221,10 +163,10 @@ class Run:
     def define_metric(self, *names, **how):
         pass
 
-    def log(self, figures):
+    def log(self, metrics):
         if self.broken:
             raise OSError("No space left on device")
-        self.logged.append(figures)
+        self.logged.append(metrics)
 
     def use_artifact(self, name):
         self.used.append(name)
@@ -235,22 +177,22 @@ class Run:
 
 def test_a_wandb_that_fails_is_said_once_and_left_alone(capfd):
     run = Run()
-    board = WandbRun(run, "stage2")
-    board.log_metrics({"loss": 1.0}, 3)
+    logger = WandbRunLogger(run, "stage2")
+    logger.log_metrics({"loss": 1.0}, 3)
     run.broken = True
-    board.log_metrics({"loss": 0.9}, 4)
+    logger.log_metrics({"loss": 0.9}, 4)
     run.broken = False
-    board.log_metrics({"loss": 0.8}, 5)
+    logger.log_metrics({"loss": 0.8}, 5)
     assert run.logged == [{"loss": 1.0, STEP: 3}]
     said = capfd.readouterr().err
-    assert said.count("warning: WandbRun stopped (No space left on device)") == 1
+    assert said.count("warning: WandbRunLogger stopped (No space left on device)") == 1
 
 
 def test_lineage_goes_online_with_the_files_fingerprints(tmp_path):
     (tmp_path / "config.yaml").write_text("a: 1")
     run = Run()
     made, parent = Artifact("prior", "cd" * 32, (tmp_path / "config.yaml",)), Artifact("codes", "ab" * 32)
-    WandbRun(run, "stage2").log_lineage(made, [parent])
+    WandbRunLogger(run, "stage2").log_lineage(made, [parent])
     assert run.used == ["codes-abababababab:latest"]
     (artifact,) = run.made
     assert (artifact.name, artifact.type) == ("prior-cdcdcdcdcdcd", "prior")
@@ -280,12 +222,12 @@ def test_wandbs_own_client_takes_the_lineage(job, monkeypatch, tmp_path):
     kinds = ["tokenizer", "codes", "prior", "samples"]
     chain = [Artifact(kind, f"{number}a" * 32, (tmp_path / "config.yaml",)) for number, kind in enumerate(kinds)]
     with Wandb().track(job) as loggers:
-        board = loggers[1]
-        board.run = Online(board.run)
+        logger = loggers[1]
+        logger._experiment = Online(logger.experiment)
         for parent, made in zip([None, *chain], chain, strict=False):
-            board.log_lineage(made, [parent] if parent else [])
-        assert not board.failed
-    assert board.run.used == [f"{made.kind}-{made.fingerprint[:12]}:latest" for made in chain[:-1]]
+            logger.log_lineage(made, [parent] if parent else [])
+        assert not logger.failed
+    assert logger.experiment.used == [f"{made.kind}-{made.fingerprint[:12]}:latest" for made in chain[:-1]]
     (run,) = runs(job.folder)
     found = {artifact["name"]: artifact for artifact in inspect(run)["artifacts"]}
     assert list(found) == [f"{made.kind}-{made.fingerprint[:12]}" for made in chain]
@@ -300,40 +242,7 @@ def test_wandbs_own_client_takes_the_lineage(job, monkeypatch, tmp_path):
 def test_histograms_of_large_codebooks_keep_their_sum():
     run = Run()
     counts = np.arange(1000)
-    WandbRun(run, "stage1").log_histogram("codebook", counts, 0)
+    WandbRunLogger(run, "stage1").log_histogram("codebook", counts, 0)
     histogram = run.logged[0]["codebook"]
     assert len(histogram.histogram) == 512
     assert sum(histogram.histogram) == counts.sum()
-
-
-def test_jobs_of_a_sweep_are_one_group(tmp_path):
-    settings = {"sweep": {"folder": str(tmp_path / "lr"), "number": 3, "overrides": []}}
-    assert Job.of(tmp_path / "lr" / "3", "stage1", settings).group == "lr"
-    assert Job.of(tmp_path / "run", "stage1", {}).group == "run"
-
-
-def test_tensorboard_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("pipelines.tracking.tensorboard.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'vqvae-prior\[tensorboard\]'"):
-        TensorBoard()
-
-
-def test_tensorboard_takes_figures_pictures_and_histograms(job):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    with TensorBoard().track(job) as loggers:
-        for logger in loggers:
-            logger.log_metrics({"train/loss": 0.5}, 3)
-        loggers[1].log_picture("samples", Image.new("L", (4, 4)), 3)
-        loggers[1].log_histogram("codebook", np.array([3, 0, 5]), 3)
-    assert read_metrics(job.folder)["stage1"]["train/loss"] == {3: 0.5}
-    found = EventAccumulator(str(job.folder / "logs" / "tensorboard" / "stage1")).Reload()
-    assert [(event.step, event.value) for event in found.Scalars("train/loss")] == [(3, 0.5)]
-    assert found.Tags()["images"] == ["samples"]
-    assert found.Histograms("codebook")[0].histogram_value.num == 8
-
-
-def test_a_part_of_a_prior_is_tracked_as_its_stage(job):
-    assert replace(job, stage="stage2.1").kind == "stage2"
-    assert job.kind == "stage1"

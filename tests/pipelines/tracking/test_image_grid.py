@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.tracking.image_logging import grid, reconstruction_strip, save_picture
+from pipelines.tracking.image_grid import grid, reconstruction_strip, save_image
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
@@ -27,6 +27,6 @@ def test_images_stand_above_their_reconstructions():
     assert [value for value in column if value != 255] == [10, 10, 60, 60]
 
 
-def test_pictures_are_written_whole(tmp_path):
-    save_picture(Image.new("L", (3, 3), 7), tmp_path / "a" / "b.png")
+def test_images_are_written_as_png(tmp_path):
+    save_image(Image.new("L", (3, 3), 7), tmp_path / "a" / "b.png")
     assert np.asarray(Image.open(tmp_path / "a" / "b.png")).tolist() == [[7] * 3] * 3
