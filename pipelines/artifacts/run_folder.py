@@ -55,11 +55,13 @@ class RunFolder:
         return self.path / "logs" / "pictures" / stage
 
 
-def dependents(run: RunFolder, part: Literal["tokenizer", "codes", "prior"]) -> list[Path]:
-    """Folders of what is made from a part of a run, in order: what has to go with it."""
-    checkpoints = sorted((run.path / "checkpoints").glob("stage2*"))
-    made = [run.path / "codes", run.prior, *checkpoints, run.samples, run.evaluations]
-    return made[{"tokenizer": 0, "codes": 1, "prior": -2}[part] :]
+def dependents(run: RunFolder, part: Literal["tokenizer", "codes"]) -> list[Path]:
+    """Folders of what is trained or extracted from a part of a run, and has to go with it.
+
+    What a prior makes (samples, evaluations) is not among them: it is set aside where the prior is another.
+    """
+    codes = [run.path / "codes"] if part == "tokenizer" else []
+    return [*codes, run.prior, *sorted((run.path / "checkpoints").glob("stage2*"))]
 
 
 def finished(model_folder: Path) -> bool:

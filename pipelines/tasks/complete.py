@@ -15,6 +15,8 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
+from pipelines.artifacts.run_folder import RunFolder
+from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
@@ -69,6 +71,8 @@ def complete_command(settings: Settings) -> None:
     output = Path(settings["output"] or model / "completions" / default_name(settings, asked))
     hardware = build(settings["hardware"], "hardware")
     generator = Generator.load(model, hardware.device, settings["trust"])
+    if settings["output"] is None:
+        set_aside_stale(RunFolder(model), generator.fingerprint)
     write_completions(generator, output, settings, asked)
     console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipelines.artifacts.models import Saved, load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder, finished
+from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
@@ -40,6 +41,8 @@ def evaluate(settings: Settings) -> None:
     device = build(settings["hardware"], "hardware").device
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
     generator = Generator.load(run.path, device, settings["trust"]) if finished(run.prior) else None
+    if generator and settings["output"] is None:
+        set_aside_stale(run, generator.fingerprint)
     images = open_images({**settings, "data": data_settings(run, settings)})
     names = generator.class_names if generator else ()
     check_classes(names, images)

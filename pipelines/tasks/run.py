@@ -9,6 +9,7 @@ from PIL import Image
 from pipelines.artifacts.levels import missing_levels
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder
+from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
@@ -44,6 +45,7 @@ def run(settings: Settings) -> None:
         )
         return
     generator = Generator.load(folder.path, build(settings["hardware"], "hardware").device, settings["trust"])
+    set_aside_stale(folder, generator.fingerprint)
     sample(generator, folder, settings)
     if collectives.rank() == 0:
         write_record(folder.path, settings)

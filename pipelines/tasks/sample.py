@@ -19,7 +19,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from pipelines.artifacts.run_folder import RunFolder
 from pipelines.artifacts.sample_parts import Parts
+from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
@@ -43,6 +45,8 @@ def sample_command(settings: Settings) -> None:
     output = Path(settings["output"] or model / "samples" / default_name(settings, asked))
     hardware = build(settings["hardware"], "hardware")
     generator = Generator.load(model, hardware.device, settings["trust"])
+    if settings["output"] is None:
+        set_aside_stale(RunFolder(model), generator.fingerprint)
     write_samples(generator, output, settings, asked)
     console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")
 

@@ -11,7 +11,7 @@ from pytorch_lightning import seed_everything
 from pipelines.artifacts.levels import LEVEL, check_agreement, join_levels
 from pipelines.artifacts.models import load_tokenizer, save_model
 from pipelines.artifacts.provenance import write_record
-from pipelines.artifacts.run_folder import RunFolder, dependents, finished
+from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
@@ -96,7 +96,6 @@ def part_claim(part: Part, run: RunFolder, sources: dict[str, Any], settings: Se
         part.name,
         products=[part.folder / "model.safetensors", part.folder / "config.yaml"],
         checkpoints=run.checkpoints(part.job),
-        dependents=dependents(run, "prior"),
         trust=settings["trust"],
     )
 

@@ -10,10 +10,13 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
+from pipelines.config.claims import SETTINGS
 from pipelines.distributed import collectives
 from pipelines.training.checkpoint_files import FORMAT, VerifiedIO, step_path, steps_in
 from pipelines.training.nonfinite import refuse_non_finite
 from pipelines.training.preemption import StopRequest
+from stage1_vqvae.files import read_yaml
+from stage2_prior.code_store.manifest import digest_of
 
 KEPT = 2
 """Checkpoints kept to resume from: a damaged newest leaves the one before."""
@@ -100,10 +103,17 @@ class Checkpoints(Checkpoint):
         """Add the format and the best validations, and say whether a validation comes first."""
         checkpoint["format"] = FORMAT
         checkpoint["bests"] = self.bests
+        checkpoint["made_by"] = settings_digest(self.folder)
         _settle(checkpoint["loops"]["fit_loop"], self._validates_first)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Know the best validations."""
+        made_by = checkpoint.get("made_by")  # version 0.1.0 did not write it
+        if made_by is not None and made_by != settings_digest(self.folder):
+            raise ValueError(
+                f"{self.folder} holds a checkpoint of other settings than its {SETTINGS} says: "
+                f"remove {self.folder} to train from the start"
+            )
         self.bests = [(int(step), float(score)) for step, score in checkpoint["bests"]]
 
     def _finish_step(self, trainer: Trainer, worth_keeping: bool = False) -> None:
@@ -145,6 +155,12 @@ class Checkpoints(Checkpoint):
         for step in steps_in(self.folder):
             if step not in keep:
                 VerifiedIO().remove_checkpoint(step_path(self.folder, step))
+
+
+def settings_digest(folder: Path) -> str | None:
+    """SHA-256 of the settings that make what is trained in a folder, hexadecimal; None where nothing says them."""
+    path = folder / SETTINGS
+    return digest_of(read_yaml(path)) if path.exists() else None
 
 
 def _settle(fit_loop: dict[str, Any], validates_first: bool) -> None:

@@ -1,0 +1,46 @@
+"""Samples, evaluations and completions of a prior that a run no longer has: they are set aside, never taken for new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.artifacts.run_folder import RunFolder
+from pipelines.cli.console import console
+from pipelines.distributed import collectives
+from stage1_vqvae.files import read_yaml
+
+MADE_BY_A_PRIOR = ("samples", "evaluation", "completions")
+"""Folders of a run that hold what its prior made, each beside a ``settings.yaml`` that says which prior."""
+
+
+def set_aside_stale(run: RunFolder, prior: str) -> None:
+    """Rename the folders that hold anything of another prior, ``samples`` to ``samples-of-prior-1a2b3c4d`` say.
+
+    Args:
+        run: The run.
+        prior: Fingerprint of the prior that it has now.
+    """
+    if collectives.rank() == 0:
+        for name in MADE_BY_A_PRIOR:
+            folder = run.path / name
+            others = sorted(made_by(folder) - {prior})
+            if others:
+                aside = free_name(run.path / f"{name}-of-prior-{others[0][:8]}")
+                folder.rename(aside)
+                console.print(f"[yellow]![/] {folder} was made by another prior: it is {aside.name} now")
+    collectives.barrier()
+
+
+def made_by(folder: Path) -> set[str]:
+    """Fingerprints of the priors that made what lies in a folder."""
+    plain = [read_yaml(path) for path in (*folder.glob("settings.yaml"), *folder.glob("*/settings.yaml"))]
+    return {str(settings["prior"]) for settings in plain if isinstance(settings, dict) and settings.get("prior")}
+
+
+def free_name(path: Path) -> Path:
+    """The path, or with ``-2``, ``-3``, … behind it the first that is not there yet."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
