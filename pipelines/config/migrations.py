@@ -59,6 +59,14 @@ RENAMED = {
 }
 """Arguments of a class by its import path of today: an earlier version's name, and today's."""
 
+FORMER = {
+    # 0.1.0 held images back by their position in the set.
+    "stage1_vqvae.image_sources.Folder": {"holdout": "position"},
+    "stage1_vqvae.image_sources.Hub": {"holdout": "position"},
+    "stage1_vqvae.image_sources.Parquet": {"holdout": "position"},
+}
+"""Values of arguments that a class did not have yet, by its import path of then, where today's default is another."""
+
 WEIGHTS: dict[str, Callable[[str], str]] = {}
 """Weights of a class by its import path of today: a function from an earlier version's name to today's."""
 
@@ -78,6 +86,7 @@ def modernised(plain: Any) -> Any:
         return node
     target = MOVED.get(node["_target_"], node["_target_"])
     keys = RENAMED.get(target, {})
+    node = {**FORMER.get(node["_target_"], {}), **node}
     return {keys.get(key, key): target if key == "_target_" else value for key, value in node.items()}
 
 

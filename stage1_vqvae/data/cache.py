@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from stage1_vqvae.data.dataset import ImageSet, LabelledImages, Quarantined
-from stage1_vqvae.data.decoding import Decoding, KeptImages, read_quarantine, write_quarantine
+from stage1_vqvae.data.dataset import ImageReader, ImageSet, LabelledImages
+from stage1_vqvae.data.decoding import Decoder, Trait
+from stage1_vqvae.data.decoding_pass import DecodingPass, RangeNeeded, find_extremes, read_left_out, write_left_out
+from stage1_vqvae.data.originals import LeftOut, OriginalSet
 from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.value_range import describe_range, range_of
 
-# Part of every key: raise it when the same source would decode to other pixels.
-_VERSION = 2
+# Part of every key: raise it when the same source would decode to other pixels, or a folder holds other files.
+_VERSION = 3
 QUARANTINE = "quarantine.csv"
 
 
@@ -48,6 +52,18 @@ class MemoryMappedImages:
         return {"_path": self._path, "_array": None}
 
 
+class SelectedImages:
+    """Reads some rows of another reader, as rows 0, 1, ... of its own."""
+
+    def __init__(self, reader: ImageReader, rows: NDArray[np.int64]) -> None:
+        self._reader = reader
+        self._rows = rows
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Returns the images of rows ``[n]``, uint8 ``[n, H, W, C]``."""
+        return self._reader.read(self._rows[rows])
+
+
 @dataclass(frozen=True)
 class ImageCache:
     """Decodes sets of images into a folder, one subfolder for each source and preprocessing.
@@ -66,7 +82,7 @@ class ImageCache:
     preprocessing: Preprocessing
     max_bad: float = 0.0
 
-    def open(self, name: str, identity: dict[str, Any], read: Callable[[], ImageSet]) -> ImageSet:
+    def open(self, name: str, identity: dict[str, Any], read: Callable[[], OriginalSet]) -> ImageSet:
         """Returns the set from the cache, decoding it first where that has not been done.
 
         Args:
@@ -84,10 +100,10 @@ class ImageCache:
         plain = [_VERSION, self.preprocessing.describe(), identity]
         key = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
         target = self.folder / f"images-{key[:32]}"
-        if target.is_dir() and (cached := _load(target)) and self._fits(cached):
+        if target.is_dir() and (cached := self._load(target)) and self._fits(_counts(cached)):
             return self._accept(cached, name, target)
         source = read()
-        fits = self._fits(source)
+        fits = self._fits({split: len(images.labels) for split, images in source.splits.items()})
         target = target if fits else target.with_name(f"{target.name}-checked")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,63 +116,119 @@ class ImageCache:
                 f"the image cache {self.folder} cannot be written ({error.strerror or error}): "
                 f"set data.cache to a folder with room"
             ) from error
-        return self._accept(_load(target, None if fits else source), name, target)
+        return self._accept(self._load(target, None if fits else source), name, target)
 
     def _accept(self, images: ImageSet, name: str, target: Path) -> ImageSet:
-        """The set, unless too much of it is left out."""
-        bad = images.quarantine
-        total = len(bad) + sum(len(split.labels) for split in images.splits.values())
-        empty = [split for split, kept in images.splits.items() if not len(kept.labels)]
-        if len(bad) > self.max_bad * total or empty:
+        """Returns the set, unless too much of it is left out."""
+        bad, kept = images.left_out, _counts(images)
+        total = len(bad) + sum(kept.values())
+        if len(bad) > self.max_bad * total or not all(kept.values()):
             raise ValueError(
                 f"{len(bad)} of {total} images of {name} cannot be read, data.max_bad={self.max_bad} allows "
                 f"{int(self.max_bad * total)} (the first: {bad[0].where}, {bad[0].reason}): replace or remove those "
-                f"listed in {target / QUARANTINE}" + ("" if empty else ", or raise data.max_bad")
+                f"listed in {target / QUARANTINE}" + (", or raise data.max_bad" if all(kept.values()) else "")
             )
         return images
 
-    def _bytes(self, images: ImageSet) -> int:
-        count = sum(len(split.labels) for split in images.splits.values())
-        return count * self.preprocessing.height * self.preprocessing.width * self.preprocessing.channels
+    def _bytes(self, counts: dict[str, int]) -> int:
+        form = self.preprocessing
+        return sum(counts.values()) * form.height * form.width * form.channels
 
-    def _fits(self, images: ImageSet) -> bool:
-        return self._bytes(images) <= self.limit_gib * 2**30
+    def _fits(self, counts: dict[str, int]) -> bool:
+        return self._bytes(counts) <= self.limit_gib * 2**30
 
-    def _build(self, source: ImageSet, name: str, target: Path, keep: bool) -> None:
+    def _build(self, source: OriginalSet, name: str, target: Path, keep: bool) -> None:
         for abandoned in self.folder.glob(f"{target.name}.partial-*"):  # of killed processes: we hold the lock
             shutil.rmtree(abandoned, ignore_errors=True)
+        needed = self._bytes({split: len(images.labels) for split, images in source.splits.items()})
         free = shutil.disk_usage(self.folder).free
-        if keep and self._bytes(source) > free:
+        if keep and needed > free:
             raise ValueError(
                 f"the image cache {self.folder} has {free / 2**30:.1f} GiB free, {name} decodes to "
-                f"{self._bytes(source) / 2**30:.1f}: set data.cache to a folder with room, "
+                f"{needed / 2**30:.1f}: set data.cache to a folder with room, "
                 f"or data.cache_gib=0 to decode while training"
             )
         partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=self.folder))
         try:
-            bad: list[Quarantined] = []
-            for split, images in source.splits.items():
-                (partial / split).mkdir()
-                title = f"{'Decoding' if keep else 'Checking'} {name}, {split}"
-                decoding = Decoding(images, self.preprocessing, partial / split, keep)
-                bad += decoding.run(split, title)
-            write_quarantine(partial / QUARANTINE, bad)
-            manifest = {"class_names": source.class_names, "splits": list(source.splits)}
-            (partial / "manifest.json").write_text(json.dumps(manifest))
+            try:
+                self._decode(source, name, partial, keep, self.preprocessing)
+            except RangeNeeded:
+                self._decode_wide(source, name, partial, keep)
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
+    def _decode_wide(self, source: OriginalSet, name: str, folder: Path, keep: bool) -> None:
+        """Decodes a set with images of more than 8 bits over the range of values that is found in it."""
+        extremes = [
+            pair
+            for split, images in source.splits.items()
+            for pair in find_extremes(
+                Decoder(images.originals, self.preprocessing), len(images.labels), f"Range of {name}, {split}"
+            )
+        ]
+        found = range_of(extremes)
+        preprocessing = replace(self.preprocessing, value_range=found)
+        self._decode(source, name, folder, keep, preprocessing, describe_range(extremes, found))
 
-def _load(target: Path, source: ImageSet | None = None) -> ImageSet:
-    """The set of a folder; its images are read from a source where the folder holds what is known of them alone."""
-    manifest = json.loads((target / "manifest.json").read_text())
-    splits = {}
-    for split in manifest["splits"]:
-        folder = target / split
-        rows, labels, digests = (
-            np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("rows", "labels", "digests")
-        )
-        reader = source.splits[split].reader if source else MemoryMappedImages(folder / "images.npy")
-        splits[split] = LabelledImages(KeptImages(reader, rows) if source else reader, labels, digests)
-    return ImageSet(splits, tuple(manifest["class_names"]), read_quarantine(target / QUARANTINE))
+    def _decode(
+        self, source: OriginalSet, name: str, folder: Path, keep: bool, preprocessing: Preprocessing, wide: str = ""
+    ) -> None:
+        """Decodes every split into a folder of its own, and writes what is known of them.
+
+        Args:
+            source: The images.
+            name: What progress bars call them.
+            folder: Where to.
+            keep: Whether to write the pixels.
+            preprocessing: What is done to each image.
+            wide: What becomes of values of more than 8 bits, for the notes.
+        """
+        bad: list[LeftOut] = []
+        traits: Counter[Trait] = Counter()
+        for split, images in source.splits.items():
+            shutil.rmtree(folder / split, ignore_errors=True)
+            (folder / split).mkdir()
+            decoder = Decoder(images.originals, preprocessing)
+            title = f"{'Decoding' if keep else 'Checking'} {name}, {split}"
+            found = DecodingPass(decoder, images.labels, folder / split, keep).run(split, title)
+            bad += found.left_out
+            traits += found.traits
+        write_left_out(folder / QUARANTINE, bad)
+        manifest = {
+            "class_names": source.class_names,
+            "splits": list(source.splits),
+            "range": preprocessing.value_range,
+            "notes": [*source.notes, *_notes_of(traits, wide or "values outside of data.range are clipped")],
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    def _load(self, target: Path, source: OriginalSet | None = None) -> ImageSet:
+        """The set of a folder; its images are decoded from ``source`` where the folder does not hold them."""
+        manifest = json.loads((target / "manifest.json").read_text())
+        value_range = tuple(manifest["range"]) if manifest["range"] else None
+        preprocessing = replace(self.preprocessing, value_range=value_range)
+        splits = {}
+        for split in manifest["splits"]:
+            rows, labels, digests, moments = (
+                np.load(target / split / f"{name}.npy", allow_pickle=False)
+                for name in ("rows", "labels", "digests", "moments")
+            )
+            reader: ImageReader = MemoryMappedImages(target / split / "images.npy")
+            if source is not None:
+                reader = SelectedImages(Decoder(source.splits[split].originals, preprocessing), rows)
+            splits[split] = LabelledImages(reader, labels, digests, moments)
+        left_out, notes = read_left_out(target / QUARANTINE), tuple(manifest["notes"])
+        return ImageSet(splits, tuple(manifest["class_names"]), value_range, left_out, notes)
+
+
+def _counts(images: ImageSet) -> dict[str, int]:
+    return {split: len(kept.labels) for split, kept in images.splits.items()}
+
+
+def _notes_of(traits: Counter[Trait], wide: str) -> list[str]:
+    """What a person should know of the images, a sentence for each trait that some have."""
+    said = {trait: f"{count} {'images' if count > 1 else 'image'} {trait.value}" for trait, count in traits.items()}
+    if Trait.WIDE in said:
+        said[Trait.WIDE] += f": {wide}"
+    return [said[trait] for trait in Trait if trait in said]

@@ -1,4 +1,4 @@
-"""What training images are to the rest of the house: two splits that give whole batches by draw."""
+"""Decoded images as the trainings see them: two splits that give whole batches by draw."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stage1_vqvae.data.augmentation import Augmentation
+from stage1_vqvae.data.originals import LeftOut
 
 
 class ImageReader(Protocol):
@@ -23,50 +24,40 @@ class ImageReader(Protocol):
         ...
 
 
-class UnreadableImage(ValueError):
-    """An image that cannot be read: ``where`` it is (a path, or a row of a file) and the ``reason``."""
-
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where} is no readable image ({reason}): replace or remove it")
-        self.where = where
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """An image that was left out because it cannot be read."""
-
-    split: str
-    where: str
-    reason: str
-
-
 @dataclass(frozen=True)
 class LabelledImages:
-    """All images of one split of a source.
+    """All readable images of one split of a source.
 
     Attributes:
         reader: Gives the images.
         labels: int64 ``[N]``, class index, -1 where there is none.
-        digests: uint8 ``[N, 32]``, a SHA-256 for each image: of its pixels where the set is cached, of the
-            identity of what it is read from where it is streamed. `ImageCache.open` fills it in.
+        digests: uint8 ``[N, 32]``, the SHA-256 of each image's pixels.
+        moments: float64 ``[N, 2]``, the mean of each image's pixels in [-1, 1] and of their squares.
     """
 
     reader: ImageReader
     labels: NDArray[np.int64]
-    digests: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 32), dtype=np.uint8))
+    digests: NDArray[np.uint8]
+    moments: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A source's splits, `train` and, where it has one, `validation`, and the class names they share.
+    """A source's decoded splits, `train` and, where it has one, `validation`.
 
-    `ImageCache.open` leaves images out that cannot be read, and lists them.
+    Attributes:
+        splits: The images by split.
+        class_names: Names of the labels 0, 1, ... of both.
+        value_range: What values became 0 and 255, for images of more than 8 bits.
+        left_out: What cannot be read.
+        notes: What a person should know of the images, a sentence each.
     """
 
     splits: dict[str, LabelledImages]
     class_names: tuple[str, ...]
-    quarantine: tuple[Quarantined, ...] = ()
+    value_range: tuple[float, float] | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class ImageSplit(Dataset[dict[str, Tensor]]):
@@ -84,6 +75,7 @@ class ImageSplit(Dataset[dict[str, Tensor]]):
     def __init__(self, images: LabelledImages, rows: NDArray[np.int64], origin: dict[str, Any]) -> None:
         self._reader = images.reader
         self._rows = rows
+        self._moments = images.moments
         self.labels = torch.from_numpy(images.labels[rows].copy())
         content = hashlib.sha256(images.labels[rows].tobytes())
         content.update(images.digests[rows].tobytes())
@@ -101,8 +93,18 @@ class ImageSplit(Dataset[dict[str, Tensor]]):
 
     @property
     def description(self) -> dict[str, Any]:
-        """Plain values for manifests; splits of equal descriptions hold the same images in the same order."""
+        """Plain values for manifests; splits of equal ``digest`` hold the same images and labels in the same order."""
         return dict(self._description)
+
+    @property
+    def variance(self) -> float:
+        """Variance of the pixels in [-1, 1], over all images, positions and channels."""
+        mean, square = self._moments[self._rows].mean(axis=0)
+        return float(square - mean**2)
+
+    def class_counts(self, classes: int) -> list[int]:
+        """Returns the number of images of each of ``classes`` classes."""
+        return torch.bincount(self.labels[self.labels >= 0], minlength=classes).tolist()
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ class ImageData:
         channels: 1 to 4.
         augmentation: What to do to training batches on the device.
         workers: `DataLoader` workers worth using: 0 where images are memory-mapped.
-        quarantine: Images of the source that cannot be read and are in neither split.
+        left_out: Files and images of the source that are in neither split.
+        unreadable: How many of these are images that cannot be read.
+        notes: What a person should know of the images, a sentence each.
     """
 
     train: ImageSplit
@@ -127,34 +131,6 @@ class ImageData:
     channels: int
     augmentation: Augmentation
     workers: int
-    quarantine: tuple[Quarantined, ...] = ()
-
-
-def hold_out(labels: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
-    """Chooses rows to hold back for validation, in equal parts of every class, always the same ones.
-
-    Args:
-        labels: int64 ``[N]``; -1 is a class like the others.
-        fraction: Part to hold back, between 0 and 1.
-
-    Returns:
-        bool ``[N]``, true for ``round(fraction * N)`` rows, at least one and at most ``N - 1``.
-    """
-    total = len(labels)
-    order = np.argsort(_fixed_hash(total), kind="stable")
-    quantiles = np.empty(total)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        quantiles[members] = (np.arange(len(members)) + 0.5) / len(members)
-    count = min(max(round(fraction * total), 1), total - 1)
-    held = np.zeros(total, dtype=bool)
-    held[order[np.argsort(quantiles[order], kind="stable")[:count]]] = True
-    return held
-
-
-def _fixed_hash(count: int) -> NDArray[np.uint64]:
-    """Hashes 0..count-1 by SplitMix64: a shuffle that no version of numpy changes."""
-    values = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    left_out: tuple[LeftOut, ...] = ()
+    unreadable: int = 0
+    notes: tuple[str, ...] = ()

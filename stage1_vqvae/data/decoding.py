@@ -1,126 +1,187 @@
-"""Every image of a split decoded once: what can be read is kept, what cannot is listed."""
+"""One image decoded, with what a person should know of it. Every command reads images here."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import os
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
+from PIL import Image, ImageFile
 
-from stage1_vqvae.data.dataset import ImageReader, LabelledImages, Quarantined, UnreadableImage
-from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.originals import Content, Original, Originals, printable
+from stage1_vqvae.data.preprocessing import Preprocessing, is_wide
 
-_CHUNK = 64
-
-
-class KeptImages:
-    """Reads some rows of another reader, as rows 0, 1, ... of its own."""
-
-    def __init__(self, reader: ImageReader, rows: NDArray[np.int64]) -> None:
-        self._reader = reader
-        self._rows = rows
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Returns the images of rows ``[n]``, uint8 ``[n, H, W, C]``."""
-        return self._reader.read(self._rows[rows])
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""What is decoded. PIL knows more, among them formats that it hands to other programs."""
+SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+"""Endings of file names that these formats have."""
+MOST_PIXELS = 2**26
+"""An image of more is refused: a file of kilobytes can hold gigabytes of one colour."""
 
 
-class Decoding:
-    """Decodes a split into a folder.
+class UnreadableImage(ValueError):
+    """An image that cannot be read: ``where`` it is (a path, or a row of a file) and the ``reason``."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} is no readable image ({reason}): replace or remove it")
+        self.where = where
+        self.reason = reason
+
+
+class Trait(Enum):
+    """What decoding does to some images that their owner may not expect; the value completes "3 images ..."."""
+
+    WIDE = "hold more than 8 bits of grey"
+    WIDE_COLOUR = "hold more than 8 bits a colour, of which the upper 8 are read"
+    FRAMES = "hold several frames or pages, of which the first is taken"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image, uint8 ``[H, W, C]``, and its traits."""
+
+    pixels: NDArray[np.uint8]
+    traits: frozenset[Trait]
+
+
+class Decoder:
+    """Reads images of a source, decoding each whenever it is asked for.
 
     Args:
-        images: The split.
-        preprocessing: Size and channels of what its reader gives.
-        folder: Gets ``rows.npy``, ``labels.npy`` and ``digests.npy`` of the readable images.
-        keep: Whether it also gets their pixels, ``images.npy``.
+        originals: The source's images.
+        preprocessing: What is done to each.
     """
 
-    def __init__(self, images: LabelledImages, preprocessing: Preprocessing, folder: Path, keep: bool) -> None:
-        self.images = images
-        self.folder = folder
-        self.keep = keep
-        self.form = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    def __init__(self, originals: Originals, preprocessing: Preprocessing) -> None:
+        self._originals = originals
+        self.preprocessing = preprocessing
 
-    def run(self, split: str, title: str) -> list[Quarantined]:
-        """Decode everything.
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Decodes rows ``[n]`` to uint8 ``[n, H, W, C]``.
 
-        Args:
-            split: Its name, for the list.
-            title: Of the progress bar.
-
-        Returns:
-            What cannot be read, in order.
+        Raises:
+            UnreadableImage: If a file is missing or is no image that can be read.
         """
-        count = len(self.images.labels)
-        digests = np.empty((count, 32), dtype=np.uint8)
-        faults: dict[int, UnreadableImage] = {}
-        pixels = self._memory_map(count, "decoded.npy") if self.keep else None
+        return np.stack([decode(original, self.preprocessing).pixels for original in self._originals.fetch(rows)])
 
-        def decode(start: int) -> None:
-            for row, image in self._readable(np.arange(start, min(start + _CHUNK, count)), faults):
-                digests[row] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), dtype=np.uint8)
-                if pixels is not None:
-                    pixels[row] = image
+    def examine(self, rows: NDArray[np.int64]) -> list[Decoded | UnreadableImage]:
+        """Decodes rows ``[n]``; returns the error in place of an image that cannot be read."""
+        return [_decode_or_error(original, self.preprocessing) for original in self._originals.fetch(rows)]
 
-        starts = range(0, count, _CHUNK)
-        # Threads suffice: PIL decodes and resizes outside Python's lock.
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-            for _ in track(pool.map(decode, starts), title, total=len(starts)):
-                pass
-        rows = np.array([row for row in range(count) if row not in faults], dtype=np.int64)
-        if pixels is not None:
-            pixels.flush()
-            self._write_pixels(pixels, rows)
-        np.save(self.folder / "rows.npy", rows)
-        np.save(self.folder / "labels.npy", self.images.labels[rows])
-        np.save(self.folder / "digests.npy", digests[rows])
-        return [Quarantined(split, faults[row].where, faults[row].reason) for row in sorted(faults)]
-
-    def _readable(
-        self, rows: NDArray[np.int64], faults: dict[int, UnreadableImage]
-    ) -> Iterable[tuple[int, NDArray[np.uint8]]]:
-        """Rows and their images; where one of them cannot be read they are read one by one."""
-        try:
-            yield from zip(rows.tolist(), self.images.reader.read(rows), strict=True)
-        except UnreadableImage as error:
-            if len(rows) == 1:
-                faults[int(rows[0])] = error
-                return
-            for row in rows:
-                yield from self._readable(row[None], faults)
-
-    def _memory_map(self, count: int, name: str) -> np.memmap[Any, np.dtype[np.uint8]]:
-        return np.lib.format.open_memmap(self.folder / name, mode="w+", dtype=np.uint8, shape=(count, *self.form))
-
-    def _write_pixels(self, decoded: np.memmap[Any, np.dtype[np.uint8]], rows: NDArray[np.int64]) -> None:
-        """Leave the readable images as ``images.npy``; where all are, the decoded file is it."""
-        if len(rows) == len(decoded):
-            (self.folder / "decoded.npy").rename(self.folder / "images.npy")
-            return
-        kept = self._memory_map(len(rows), "images.npy")
-        for start in range(0, len(rows), _CHUNK):
-            kept[start : start + _CHUNK] = decoded[rows[start : start + _CHUNK]]
-        kept.flush()
-        (self.folder / "decoded.npy").unlink()
+    def extremes(self, rows: NDArray[np.int64]) -> list[tuple[float, float]]:
+        """Returns the least and the largest value of each image of rows ``[n]`` that holds more than 8 bits."""
+        values = (wide_values(original) for original in self._originals.fetch(rows))
+        return [(float(wide.min()), float(wide.max())) for wide in values if wide is not None]
 
 
-def write_quarantine(path: Path, bad: Iterable[Quarantined]) -> None:
-    """Write the list as CSV: split, path (or row of a file), reason."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("split", "path", "reason"))
-        writer.writerows(map(astuple, bad))
+def read_file(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Reads one image file as uint8 ``[H, W, C]``.
+
+    Raises:
+        UnreadableImage: If it is missing or is no image that can be read.
+    """
+    return decode(Original(path, printable(path)), preprocessing).pixels
 
 
-def read_quarantine(path: Path) -> tuple[Quarantined, ...]:
-    """The list that :func:`write_quarantine` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(Quarantined(*row) for row in list(csv.reader(file))[1:])
+def decode(original: Original, preprocessing: Preprocessing) -> Decoded:
+    """Decodes one image.
+
+    Raises:
+        UnreadableImage: If it is missing or is no image that can be read.
+    """
+    try:
+        with _opened(original.content) as image:
+            traits = _traits(image)  # before decoding, which forgets the file's own form
+            return Decoded(preprocessing(image), traits)
+    # PIL's decoders raise OSError, SyntaxError, struct.error, EOFError, ... on broken files.
+    except Exception as error:
+        raise UnreadableImage(original.where, _reason(original.content, error)) from error
+
+
+def _decode_or_error(original: Original, preprocessing: Preprocessing) -> Decoded | UnreadableImage:
+    try:
+        return decode(original, preprocessing)
+    except UnreadableImage as error:
+        return error
+
+
+def wide_values(original: Original) -> NDArray[Any] | None:
+    """Returns the finite values of an image of more than 8 bits; None of another, or where it cannot be read."""
+    try:
+        with _opened(original.content) as image:
+            if Trait.WIDE not in _traits(image):
+                return None
+            values = np.asarray(image)
+    except Exception:  # said when the image is decoded
+        return None
+    finite = values[np.isfinite(values)]
+    return finite if finite.size else None
+
+
+@contextmanager
+def _opened(content: Content) -> Iterator[Image.Image | NDArray[Any]]:
+    """Opens an image whose header promises no more than can be decoded, and whose checksums hold where it has any."""
+    if content is None:
+        raise ValueError("there is no image")
+    if isinstance(content, np.ndarray):
+        yield content
+        return
+    with _checked(content) as image:
+        yield image
+
+
+def _checked(content: bytes | Path) -> Image.Image:
+    image = _open(content)
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise ValueError(f"{image.width}×{image.height} pixels, at most {MOST_PIXELS:,} are decoded")
+    if image.format != "PNG":
+        return image
+    with image:
+        image.verify()  # decoding does not look at the checksums
+    return _open(content)
+
+
+def _open(content: bytes | Path) -> Image.Image:
+    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS)
+
+
+def _traits(image: Image.Image | NDArray[Any]) -> frozenset[Trait]:
+    if isinstance(image, np.ndarray):
+        return frozenset() if image.dtype == np.uint8 else frozenset({Trait.WIDE})
+    found = set()
+    if is_wide(image):
+        found.add(Trait.WIDE)
+    elif _has_wide_channels(image):
+        found.add(Trait.WIDE_COLOUR)
+    # A photograph's second picture (MPO) is a thumbnail or a depth map: nobody misses it.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        found.add(Trait.FRAMES)
+    return frozenset(found)
+
+
+def _has_wide_channels(image: Image.Image) -> bool:
+    """Whether a file holds 16 bits a channel, which PIL names in the raw mode of its tiles (``RGB;16B``)."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    arguments = (tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in tiles)
+    return any(isinstance(name, str) and ";16" in name for names in arguments for name in names)
+
+
+def _reason(content: Content, error: Exception) -> str:
+    if isinstance(content, Path) and content.is_symlink() and not content.exists():
+        return "a link to a file that is not there; of git-annex or DVC: fetch it"
+    return first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """Returns what an error of another library says, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

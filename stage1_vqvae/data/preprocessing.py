@@ -1,8 +1,9 @@
-"""One documented conversion from any PIL image to a uint8 array of one size and number of channels."""
+"""One documented conversion from any image to a uint8 array of one size and number of channels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,31 +14,47 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Converts a PIL image of any mode and size to uint8 ``[height, width, channels]``.
+    """Converts an image of any mode and size to uint8 ``[height, width, channels]``.
 
-    In this order: the EXIF orientation is applied; the first frame is taken; 16-bit and floating point grey is
-    scaled to 8 bits; transparency is composited on white where `channels` has no room for it; the mode becomes
-    grey (1 channel), grey and alpha (2), RGB (3) or RGBA (4); the largest centred box of the target's aspect
-    is resized to the target (bicubic, antialiased), which is resizing the shorter side and cropping the centre.
+    In this order: the EXIF orientation is applied; the first frame is taken; values of more than 8 bits are scaled
+    to 8 bits; transparency is composited on white where `channels` has no room for it; the mode becomes grey
+    (1 channel), grey and alpha (2), RGB (3) or RGBA (4); the largest centred box of the target's aspect is resized
+    to the target (bicubic, antialiased), which is resizing the shorter side and cropping the centre.
+
+    Args:
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+        channels: Of the result, 1 to 4.
+        value_range: The values of images of more than 8 bits that become 0 and 255; what lies outside is clipped.
+            None takes each image by the convention of its type, see `container_range`.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     height: int
     width: int
     channels: int
+    value_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"data.image_size is [height, width] in pixels, got [{self.height}, {self.width}]")
         if self.channels not in _MODES:
             raise ValueError(f"data.channels is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA), got {self.channels}")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"data.range is [darkest, brightest] value, got {list(self.value_range)}")
 
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+    def __call__(self, image: Image.Image | NDArray[Any]) -> NDArray[np.uint8]:
         """Converts one image.
 
+        Args:
+            image: A PIL image, or pixels ``[H, W]`` or ``[H, W, C]`` with 1 to 4 channels.
+
         Raises:
-            ValueError: If pixel values have no known range (see `_eight_bit_grey`).
+            ValueError: If a value is no number, or lies outside of what its type is known to hold.
         """
-        image = _standard_mode(ImageOps.exif_transpose(image))
+        image = self._standard_mode(image)
         if image.mode == "RGBA" and self.channels in (1, 3):
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image).convert("RGB")
@@ -47,6 +64,30 @@ class Preprocessing:
             image = image.resize(size, Image.Resampling.BICUBIC, box=self._centre_box(image.size))
         return np.asarray(image, dtype=np.uint8).reshape(self.height, self.width, self.channels)
 
+    def _standard_mode(self, image: Image.Image | NDArray[Any]) -> Image.Image:
+        """Converts to mode L, LA, RGB or RGBA without losing range or exposing transparent colour."""
+        if isinstance(image, np.ndarray):
+            return _standard_mode(_from_pixels(self._eight_bits(image)))
+        image = ImageOps.exif_transpose(image)
+        if is_wide(image):
+            return Image.fromarray(self._eight_bits(np.asarray(image)))
+        return _standard_mode(image)
+
+    def _eight_bits(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        if values.dtype == np.uint8:
+            return values
+        wide = values.astype(np.float64)
+        if not np.isfinite(wide).all():
+            raise ValueError("it holds values that are no numbers")
+        lowest, highest = self.value_range or container_range(values)
+        if self.value_range is None and not (wide.min() >= lowest and wide.max() <= highest):
+            raise ValueError(
+                f"its {values.dtype} values lie in [{wide.min():g}, {wide.max():g}], "
+                f"expected [{lowest:g}, {highest:g}]: set data.range"
+            )
+        scaled = (np.clip(wide, lowest, highest) - lowest) * (255 / (highest - lowest))
+        return np.rint(scaled).astype(np.uint8)
+
     def _centre_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         width, height = size
         factor = min(width / self.width, height / self.height)
@@ -54,21 +95,51 @@ class Preprocessing:
         left, top = (width - box_width) / 2, (height - box_height) / 2
         return (left, top, min(left + box_width, width), min(top + box_height, height))
 
-    def describe(self) -> dict[str, str | int]:
-        """Returns the conversion as plain values, for manifests."""
-        return {
+    def describe(self) -> dict[str, Any]:
+        """Returns the conversion as plain values, for manifests; `from_description` reads them."""
+        described: dict[str, Any] = {
             "height": self.height,
             "width": self.width,
             "mode": _MODES[self.channels],
             "resize": "bicubic, centre-cropped",
             "background": "kept" if self.channels in (2, 4) else "white",
         }
+        return described if self.value_range is None else {**described, "range": list(self.value_range)}
+
+    @classmethod
+    def from_description(cls, described: dict[str, Any]) -> Preprocessing:
+        """Returns the conversion that `describe` described."""
+        channels = {mode: channels for channels, mode in _MODES.items()}[described["mode"]]
+        low_high = described.get("range")
+        return cls(described["height"], described["width"], channels, tuple(low_high) if low_high else None)
+
+
+def is_wide(image: Image.Image) -> bool:
+    """Whether a PIL image holds grey values of more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def container_range(values: NDArray[Any]) -> tuple[float, float]:
+    """The range of an image of which no other is known.
+
+    Integers are 16-bit, 0 to 65,535. Floating point is 0 to 1, or 0 to 255 where a value lies above 1.
+    """
+    if np.issubdtype(values.dtype, np.floating):
+        return (0.0, 1.0) if values.max() <= 1 else (0.0, 255.0)
+    return (0.0, 1.0) if values.dtype == bool else (0.0, 65535.0)
+
+
+def _from_pixels(pixels: NDArray[np.uint8]) -> Image.Image:
+    """A PIL image of uint8 pixels ``[H, W]`` or ``[H, W, C]``."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[2] == 2:
+        return Image.merge("LA", [Image.fromarray(np.ascontiguousarray(pixels[..., axis])) for axis in (0, 1)])
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def _standard_mode(image: Image.Image) -> Image.Image:
-    """Converts to mode L, RGB or RGBA without losing range or exposing transparent colour."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bit_grey(image)
+    """Converts a PIL image of at most 8 bits to mode L, RGB or RGBA."""
     if image.mode == "La":  # premultiplied grey has a way to RGBA only through LA
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -79,20 +150,3 @@ def _standard_mode(image: Image.Image) -> Image.Image:
         assert converted is not None  # only in-place transforms return nothing
         return converted
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
-
-
-def _eight_bit_grey(image: Image.Image) -> Image.Image:
-    """Scales wide grey to 8 bits; PIL's own conversion clips it.
-
-    Integers are 16-bit, 0 to 65,535. Floating point is 0 to 1, or 0 to 255 where a value lies above 1.
-    """
-    pixels = np.asarray(image).astype(np.float64)
-    floating_largest = 1.0 if pixels.max() <= 1 else 255.0
-    largest = floating_largest if image.mode == "F" else 65535.0
-    # Written so that NaN is refused too.
-    if not (pixels.min() >= 0 and pixels.max() <= largest):
-        raise ValueError(
-            f"its {image.mode} pixels lie in [{pixels.min():g}, {pixels.max():g}], "
-            f"expected [0, {largest:g}]: save it with 8 or 16 bits"
-        )
-    return Image.fromarray(np.rint(pixels * (255 / largest)).astype(np.uint8))

@@ -137,6 +137,6 @@ def _images(folder: Path, dice: random.Random) -> None:
     (photos / f"bad.{form.lower()}").write_bytes(data)
     source = Folder(files=str(photos), image_size=[8, 8], channels=3, cache=str(folder / "cache"), max_bad=0.2)
     images = source.open()
-    equal([Path(bad.where).stem for bad in images.quarantine], ["bad"])
+    equal([Path(bad.where).stem for bad in images.left_out], ["bad"])
     equal(len(images.train) + len(images.validation), 6)
     equal(name != "", True)

@@ -21,6 +21,7 @@ NARROW = ["stage2.model.width=16"]  # all else of a large recipe is what is test
 NEEDED = {
     "folder": ["data.files=x"],
     "parquet": ["data.files=x"],
+    "numpy": ["data.files=x"],
     "hub": ["data.name=x"],
     "vqvae2": ["data.image_size=[32,32]"],
     "pixelcnn_hierarchy": ["stage1=vqvae2", "data.image_size=[32,32]"],

@@ -5,10 +5,12 @@ import importlib
 import runpy
 import shlex
 import sys
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from tests.support.pages import blocks, commands
@@ -30,8 +32,10 @@ def folder(tmp_path_factory):
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (folder / block.file).write_text(block.text)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (40, 36, 32, 3), dtype=np.uint8)
-    np.savez(folder / "my_images.npz", images=images, labels=np.arange(40) % 2)
+    with ZipFile(folder / "my_images.zip", "w") as archive:
+        for number in range(40):
+            with archive.open(f"{('cat', 'dog')[number % 2]}/{number}.png", "w") as file:
+                Image.fromarray(rng.integers(0, 256, (36, 32, 3), dtype=np.uint8)).save(file, "PNG")
     return folder
 
 
@@ -136,10 +140,10 @@ def test_the_prior_sees_only_what_lies_before(run_here):
 
 
 def test_a_source_of_images(folder, run_here):
-    run_here(command_with("data=npz"))
-    assert np.load(folder / "runs/npz/samples/images.npz")["images"].shape == (20, 32, 32, 3)
-    config = (folder / "runs/npz/tokenizer/config.yaml").read_text()
-    assert "npz my_images.npz" in config
+    run_here(command_with("data=zip"))
+    assert np.load(folder / "runs/zip/samples/images.npz")["images"].shape == (20, 32, 32, 3)
+    config = (folder / "runs/zip/tokenizer/config.yaml").read_text()
+    assert "zip my_images.zip" in config
 
 
 def test_a_loss(folder, run_here):

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stage1_vqvae.data.cache import ImageCache, MemoryMappedImages, default_cache_folder
-from stage1_vqvae.data.dataset import ImageSet, LabelledImages, Quarantined, UnreadableImage
+from stage1_vqvae.data.originals import LeftOut, Original, OriginalSet, OriginalSplit
 from stage1_vqvae.data.preprocessing import Preprocessing
 
 FORM = Preprocessing(2, 3, 1)
@@ -20,23 +20,19 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 2, 3, 1), dtype=np.ui
 LABELS = np.arange(COUNT, dtype=np.int64) % 5
 
 
-class ArrayReader:
+class Numbers:
     def __init__(self, *broken: int) -> None:
         self.broken = broken
 
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        for row in rows:
-            if row in self.broken:
-                raise UnreadableImage(f"row {row}", "no picture")
-        return PIXELS[rows]
+    def fetch(self, rows: NDArray[np.int64]) -> list[Original]:
+        return [Original(None if row in self.broken else PIXELS[row], f"row {row}") for row in rows.tolist()]
 
 
-def source(*broken: int) -> ImageSet:
-    images = LabelledImages(ArrayReader(*broken), LABELS)
-    return ImageSet({"train": images}, ("a", "b", "c", "d", "e"))
+def source(*broken: int) -> OriginalSet:
+    return OriginalSet({"train": OriginalSplit(Numbers(*broken), LABELS)}, ("a", "b", "c", "d", "e"))
 
 
-def never() -> ImageSet:
+def never() -> OriginalSet:
     raise AssertionError("the source was read again")
 
 
@@ -85,7 +81,7 @@ def test_unreadable_images_are_left_out_and_listed(limit_gib: float, tmp_path: P
         np.testing.assert_array_equal(train.labels, LABELS[KEPT])
         np.testing.assert_array_equal(train.reader.read(np.arange(len(KEPT))), PIXELS[KEPT])
         assert train.digests[69].tobytes() == hashlib.sha256(PIXELS[71].tobytes()).digest()
-        assert images.quarantine == tuple(Quarantined("train", f"row {row}", "no picture") for row in BROKEN)
+        assert images.left_out == tuple(LeftOut("train", f"row {row}", "there is no image") for row in BROKEN)
 
 
 @pytest.mark.parametrize("limit_gib", [0.0, 1.0])
@@ -96,8 +92,11 @@ def test_too_many_unreadable_images_are_refused(limit_gib: float, tmp_path: Path
         ) as caught:
             cache(tmp_path, limit_gib, max_bad=0.01).open("numbers", {}, lambda: source(*BROKEN))
         listed = Path(re.search(r"listed in (\S+),", str(caught.value))[1])  # type: ignore[index]
-        assert listed.read_text().splitlines() == ["split,path,reason", *(f"train,row {n},no picture" for n in BROKEN)]
-    assert len(cache(tmp_path, limit_gib, max_bad=0.02).open("numbers", {}, lambda: source(*BROKEN)).quarantine) == 3
+        assert listed.read_text().splitlines() == [
+            "split,path,reason",
+            *(f"train,row {n},there is no image" for n in BROKEN),
+        ]
+    assert len(cache(tmp_path, limit_gib, max_bad=0.02).open("numbers", {}, lambda: source(*BROKEN)).left_out) == 3
 
 
 def test_a_split_without_a_readable_image_is_refused(tmp_path: Path) -> None:
@@ -106,15 +105,15 @@ def test_a_split_without_a_readable_image_is_refused(tmp_path: Path) -> None:
 
 
 def _open_forever(folder: Path) -> None:
-    class Hanging(ArrayReader):
-        def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    class Hanging(Numbers):
+        def fetch(self, rows: NDArray[np.int64]) -> list[Original]:
             if 149 in rows:
                 (folder / "hanging").touch()
                 while True:
                     pass
-            return PIXELS[rows]
+            return super().fetch(rows)
 
-    cache(folder).open("numbers", {}, lambda: ImageSet({"train": LabelledImages(Hanging(), LABELS)}, ()))
+    cache(folder).open("numbers", {}, lambda: OriginalSet({"train": OriginalSplit(Hanging(), LABELS)}, ()))
 
 
 def test_what_a_killed_process_left_is_not_served(tmp_path: Path) -> None:
@@ -177,7 +176,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_too_little_room_is_known_before_decoding(tmp_path: Path) -> None:
     labels = np.broadcast_to(np.int64(0), (2**50,))
-    huge = ImageSet({"train": LabelledImages(ArrayReader(), labels)}, ())
+    huge = OriginalSet({"train": OriginalSplit(Numbers(), labels)}, ())
     with pytest.raises(ValueError, match="GiB free, numbers decodes to"):
         cache(tmp_path, limit_gib=2**40).open("numbers", {}, lambda: huge)
 

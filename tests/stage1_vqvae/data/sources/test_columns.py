@@ -7,11 +7,13 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from stage1_vqvae.data.dataset import ImageSet, UnreadableImage
-from stage1_vqvae.data.encoded import encoded_set
+from stage1_vqvae.data.decoding import Decoder, UnreadableImage
+from stage1_vqvae.data.originals import OriginalSet
 from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.sources.columns import Columns, columns_set
 
 FORM = Preprocessing(4, 4, 1)
 
@@ -29,13 +31,16 @@ def dataset(columns: dict[str, list[Any]], **features: Any) -> datasets.Dataset:
     return made
 
 
-def opened(columns: dict[str, list[Any]], image: str = "auto", label: str | None = "auto") -> ImageSet:
-    return encoded_set({"train": dataset(columns)}, "things", FORM, image, label)
+def opened(columns: dict[str, list[Any]], image: str = "auto", label: str | None = "auto") -> OriginalSet:
+    return columns_set({"train": dataset(columns)}, "things", Columns(image, label))
 
 
-def levels(images: ImageSet, split: str = "train") -> list[int]:
-    part = images.splits[split]
-    return part.reader.read(np.arange(len(part.labels)))[:, 0, 0, 0].tolist()
+def read(images: OriginalSet, rows: list[int], split: str = "train") -> NDArray[np.uint8]:
+    return Decoder(images.splits[split].originals, FORM).read(np.array(rows))
+
+
+def levels(images: OriginalSet, split: str = "train") -> list[int]:
+    return read(images, list(range(len(images.splits[split].labels))), split)[:, 0, 0, 0].tolist()
 
 
 def test_structs_bytes_and_paths(tmp_path: Path) -> None:
@@ -49,12 +54,12 @@ def test_structs_bytes_and_paths(tmp_path: Path) -> None:
 
 def test_columns_typed_as_images() -> None:
     typed = dataset({"picture": [{"bytes": png(9), "path": None}]}, picture=datasets.Image())
-    assert levels(encoded_set({"train": typed}, "things", FORM)) == [9]
+    assert levels(columns_set({"train": typed}, "things", Columns())) == [9]
 
 
 def test_rows_come_in_the_order_asked_for() -> None:
     images = opened({"img": [png(level) for level in range(5)]})
-    assert images.splits["train"].reader.read(np.array([4, 0, 4]))[:, 0, 0, 0].tolist() == [4, 0, 4]
+    assert read(images, [4, 0, 4])[:, 0, 0, 0].tolist() == [4, 0, 4]
 
 
 def test_image_is_preferred_to_other_columns_of_images() -> None:
@@ -69,7 +74,7 @@ def test_image_is_preferred_to_other_columns_of_images() -> None:
 def test_class_labels_keep_their_order_and_names() -> None:
     kind = datasets.ClassLabel(names=["zebra", "ant", "bee"])
     train = dataset({"img": [png(0)] * 4, "label": [2, 0, None, -1]}, label=kind)
-    images = encoded_set({"train": train}, "things", FORM)
+    images = columns_set({"train": train}, "things", Columns())
     assert images.class_names == ("zebra", "ant", "bee")
     assert images.splits["train"].labels.tolist() == [2, 0, -1, -1]
 
@@ -77,7 +82,7 @@ def test_class_labels_keep_their_order_and_names() -> None:
 def test_other_labels_are_numbered_in_sorted_order_over_all_splits() -> None:
     parts = {"train": [30, 4, 30], "validation": [100, 4]}
     splits = {split: dataset({"img": [png(0)] * len(v), "label": v}) for split, v in parts.items()}
-    images = encoded_set(splits, "things", FORM)
+    images = columns_set(splits, "things", Columns())
     assert images.class_names == ("4", "30", "100")
     assert images.splits["train"].labels.tolist() == [1, 0, 1]
     assert images.splits["validation"].labels.tolist() == [2, 0]
@@ -93,11 +98,11 @@ def test_no_labels() -> None:
 def test_label_columns_are_found_or_asked_for() -> None:
     kind = datasets.ClassLabel(names=["a", "b"])
     one = dataset({"img": [png(0)], "kind": [1], "id": [5]}, kind=kind)
-    assert encoded_set({"train": one}, "things", FORM).splits["train"].labels.tolist() == [1]
+    assert columns_set({"train": one}, "things", Columns()).splits["train"].labels.tolist() == [1]
     two = dataset({"img": [png(0)], "fine": [1], "coarse": [0]}, fine=kind, coarse=kind)
     with pytest.raises(ValueError, match=r"set data\.label_column to one of fine, coarse, or to null"):
-        encoded_set({"train": two}, "things", FORM)
-    chosen = encoded_set({"train": two}, "things", FORM, label_column="coarse")
+        columns_set({"train": two}, "things", Columns())
+    chosen = columns_set({"train": two}, "things", Columns(label="coarse"))
     assert chosen.splits["train"].labels.tolist() == [0]
 
 
@@ -110,9 +115,9 @@ def test_labels_that_are_none(values: list[Any]) -> None:
 def test_splits_have_to_fit_together() -> None:
     train = dataset({"img": [png(0)], "label": [1]})
     with pytest.raises(ValueError, match="validation split of things lacks the column 'label'"):
-        encoded_set({"train": train, "validation": dataset({"img": [png(0)]})}, "things", FORM)
+        columns_set({"train": train, "validation": dataset({"img": [png(0)]})}, "things", Columns())
     with pytest.raises(ValueError, match="validation split of things is empty"):
-        encoded_set({"train": train, "validation": train.select([])}, "things", FORM)
+        columns_set({"train": train, "validation": train.select([])}, "things", Columns())
 
 
 def test_broken_images_are_named(tmp_path: Path) -> None:
@@ -161,9 +166,9 @@ def test_flipped_bits_of_a_png_are_seen() -> None:
     for bit in range(0, 8 * len(whole), 8 * len(whole) // 40):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
-        images = opened({"img": [bytes(flipped), whole]}).splits["train"].reader
+        images = opened({"img": [bytes(flipped), whole]})
         try:  # a bit behind the pixels may flip as it likes
-            np.testing.assert_array_equal(*images.read(np.array([0, 1])))
+            np.testing.assert_array_equal(*read(images, [0, 1]))
         except UnreadableImage as error:
             seen.append(error.reason)
     assert len(seen) >= 39

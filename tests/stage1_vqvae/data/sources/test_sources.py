@@ -14,9 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from pipelines.config.instantiate import build
-from stage1_vqvae.data.augmentation import Augmentation
-from stage1_vqvae.data.dataset import ImageData, ImageSplit
-from stage1_vqvae.data.sources import Folder, Hub, ImageSource, Mnist5k, Parquet
+from stage1_vqvae.data import Augmentation, Folder, Hub, ImageData, ImageSource, ImageSplit, Mnist5k, Parquet
 from tests.support.tiny import compose
 
 NAMES = ["airplane", "automobile", "bird"]
@@ -138,9 +136,9 @@ def test_a_folder_of_class_folders(tmp_path: Path, no_network: list[Any]) -> Non
     write_photos(tmp_path / "photos", 10, ("dog", "cat"))
     data = Folder(files=str(tmp_path / "photos"), validation=0.2, **common(tmp_path)).open()
     assert data.class_names == ("cat", "dog")
-    assert torch.bincount(data.train.labels).tolist() == [8, 8]
-    assert torch.bincount(data.validation.labels).tolist() == [2, 2]
+    assert data.train.class_counts(2)[0] == data.train.class_counts(2)[1]  # the same images in both
     assert sorted(levels(data.train) + levels(data.validation)) == sorted([*range(10), *range(10)])
+    assert not set(levels(data.train)) & set(levels(data.validation))
     assert no_network == []
 
 
@@ -148,8 +146,8 @@ def test_a_flat_folder(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 10)
     data = Folder(files=str(tmp_path / "photos"), **common(tmp_path)).open()
     assert data.class_names == ()
-    assert (len(data.train), len(data.validation)) == (9, 1)
-    assert data.train.labels.tolist() == [-1] * 9
+    assert len(data.train) + len(data.validation) == 10
+    assert data.train.labels.tolist() == [-1] * len(data.train)
 
 
 def test_changed_files_are_decoded_again(tmp_path: Path) -> None:
@@ -164,7 +162,7 @@ def test_changed_files_are_decoded_again(tmp_path: Path) -> None:
 
 def test_one_image_is_too_few(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 1)
-    with pytest.raises(ValueError, match="folder photos holds one image, expected at least two"):
+    with pytest.raises(ValueError, match="folder photos: at least two different images are expected"):
         Folder(files=str(tmp_path / "photos"), **common(tmp_path)).open()
 
 
@@ -175,7 +173,7 @@ def test_a_corrupt_file_is_named_or_left_out(tmp_path: Path) -> None:
         Folder(files=str(tmp_path / "photos"), **common(tmp_path)).open()
     data = Folder(files=str(tmp_path / "photos"), max_bad=0.5, **common(tmp_path)).open()
     assert sorted(levels(data.train) + levels(data.validation)) == [0, 2]
-    assert [Path(bad.where).name for bad in data.quarantine] == ["001.png"]
+    assert [Path(bad.where).name for bad in data.left_out] == ["001.png"]
 
 
 def same(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -220,9 +218,14 @@ def test_the_cache_serves_without_reading(tmp_path: Path, monkeypatch: pytest.Mo
     assert second.description == first.train.description
 
 
-@pytest.mark.parametrize("option", ["mnist5k", "folder", "parquet", "hub"])
+@pytest.mark.parametrize("option", ["mnist5k", "folder", "parquet", "hub", "numpy"])
 def test_every_option_has_a_config_with_all_its_keys(option: str) -> None:
-    needed = {"folder": ["data.files=x"], "parquet": ["data.files=x"], "hub": ["data.name=x"]}
+    needed = {
+        "folder": ["data.files=x"],
+        "parquet": ["data.files=x"],
+        "numpy": ["data.files=x"],
+        "hub": ["data.name=x"],
+    }
     config = compose(f"data={option}", *needed.get(option, []))["data"]
     source = build(config, "data")
     assert isinstance(source, ImageSource)

@@ -1,0 +1,157 @@
+"""``data=numpy``: arrays in `.npy` and `.npz` files, and arrays in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stage1_vqvae.data.decoding import first_line
+from stage1_vqvae.data.labels import Labels, number_labels
+from stage1_vqvae.data.originals import OriginalSet, OriginalSplit, Pixels
+from stage1_vqvae.data.sources.base import Found, ImageSource
+from stage1_vqvae.data.sources.folder import file_identity
+from stage1_vqvae.data.splits import choose_splits, role_of
+
+_IMAGES = ("images", "image", "imgs", "img", "x", "data", "pixels")
+_LABELS = ("labels", "label", "y", "targets", "target", "classes")
+
+
+@dataclass(kw_only=True)
+class Numpy(ImageSource):
+    """Images ``[N, H, W, C]`` or ``[N, H, W]`` in a `.npy` or `.npz` file.
+
+    Arrays of an `.npz` file are told by their names: ``images`` and ``labels``, or ``x`` and ``y``, alone or with a
+    split (``train_images``, ``x_test``). Bytes are levels; other numbers are scaled over the set (see `data.range`).
+
+    Args:
+        files: The file.
+        labels: A `.npy` file of ``[N]`` integers or strings, for images in a `.npy` file; or ``auto`` for the labels
+            in an `.npz` file; None trains without.
+    """
+
+    files: str
+    labels: str | None = "auto"
+
+    def find(self) -> Found:
+        """Looks for the files."""
+        path = Path(self.files).expanduser()
+        if not path.is_file() or path.suffix not in (".npy", ".npz"):
+            raise ValueError(f"data.files={self.files}: a .npy or .npz file expected, there is none")
+        paths = [path]
+        if self.labels not in (None, "auto"):
+            paths.append(Path(str(self.labels)).expanduser())
+            if not paths[1].is_file():
+                raise ValueError(f"data.labels={self.labels}: a .npy file of labels, auto or null expected")
+        name = f"numpy {path.resolve().name}"
+        identity = {"labels": self.labels is not None, "files": file_identity(paths)}
+
+        def read() -> OriginalSet:
+            arrays = _load(path)
+            if len(paths) == 2:
+                arrays["labels"] = _load(paths[1])["images"]
+            if self.labels is None:
+                arrays = {key: array for key, array in arrays.items() if _part(key) != "labels"}
+            return arrays_set(arrays, name)
+
+        return Found(name, identity, read)
+
+
+@dataclass(kw_only=True)
+class Arrays(ImageSource):
+    """Images in memory.
+
+    Args:
+        images: ``[N, H, W, C]`` or ``[N, H, W]``. Bytes are levels; other numbers are scaled over the set.
+        labels: ``[N]`` integers or strings; None for none.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[Any] | Sequence[int] | Sequence[str] | None = None
+
+    def find(self) -> Found:
+        """Hashes the arrays."""
+        arrays = {"images": np.asarray(self.images)}
+        if self.labels is not None:
+            arrays["labels"] = np.asarray(self.labels)
+        identity = {
+            name: [str(array.dtype), array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()]
+            for name, array in arrays.items()
+        }
+        return Found("array", identity, lambda: arrays_set(arrays, "array"))
+
+
+def arrays_set(arrays: dict[str, NDArray[Any]], name: str) -> OriginalSet:
+    """Makes a set of arrays that are told by their names.
+
+    Args:
+        arrays: ``images`` and perhaps ``labels``, alone or for each split.
+        name: What messages call the source.
+
+    Raises:
+        ValueError: If there are no images, labels do not fit them, or an array is of another shape.
+    """
+    images: dict[str, NDArray[Any]] = {}
+    labels: dict[str, NDArray[Any]] = {}
+    for key, array in arrays.items():
+        part = _part(key)
+        if part:
+            (images if part == "images" else labels)[_split(key)] = array
+    if not images:
+        raise ValueError(f"{name} holds the arrays {', '.join(arrays)}, expected one named images, or x")
+    images = choose_splits(images, name)
+    labels = choose_splits(labels, name) if labels else {}
+    labels = {split: array[:, 0] if array.shape[1:] == (1,) else array for split, array in labels.items()}
+    for split, array in images.items():
+        _check(array, name)
+        if labels and (split not in labels or labels[split].shape != array.shape[:1]):
+            found = list(labels[split].shape) if split in labels else "none"
+            raise ValueError(f"{name}: labels [{len(array)}] expected for the {split} split, got {found}")
+    made = Labels({split: np.full(len(array), -1) for split, array in images.items()}, ())
+    if labels:
+        values = {split: labels[split].tolist() for split in images}
+        made = number_labels(values, f"labels of {name}", fix="set data.labels=null to train without")
+    splits = {
+        split: OriginalSplit(Pixels(array, f"{name}, {split}"), made.by_split[split]) for split, array in images.items()
+    }
+    return OriginalSet(splits, made.class_names, made.notes)
+
+
+def _check(images: NDArray[Any], name: str) -> None:
+    numbers = np.issubdtype(images.dtype, np.number) or images.dtype == bool
+    if not numbers or np.issubdtype(images.dtype, np.complexfloating):
+        raise ValueError(f"{name}: images of numbers expected, got {images.dtype}")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and not 1 <= images.shape[3] <= 4):
+        hint = "; move the channels to the end" if images.ndim == 4 and images.shape[1] <= 4 else ""
+        raise ValueError(
+            f"{name}: images [N, H, W, C] or [N, H, W] with C from 1 to 4 expected, got {list(images.shape)}{hint}"
+        )
+    if len(images) == 0 or 0 in images.shape:
+        raise ValueError(f"{name}: images expected, got an empty array {list(images.shape)}")
+
+
+def _part(key: str) -> str:
+    """Whether an array is of images or of labels, by its name; empty where it is neither."""
+    words = key.lower().split("_")
+    if key == "arr_0" or any(word in _IMAGES for word in words):
+        return "images"
+    return "labels" if any(word in _LABELS for word in words) else ""
+
+
+def _split(key: str) -> str:
+    """The split that an array's name says, ``train`` if it says none."""
+    return next((word for word in key.lower().split("_") if role_of(word)), "train")
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of a file by name; the one of a `.npy` file, memory-mapped, is called ``images``."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        return {"images": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+    except Exception as error:  # zipfile's and numpy's, of many kinds
+        raise ValueError(f"{path} cannot be read ({first_line(error)}): save it again with numpy.save") from error

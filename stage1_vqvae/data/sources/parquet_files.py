@@ -1,0 +1,102 @@
+"""Finds parquet files, which split each belongs to, and the image files that their rows name."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet
+
+from stage1_vqvae.data.splits import choose_splits, role_of
+
+
+def find_parquet(files: str | Path) -> dict[str, list[Path]]:
+    """Lists parquet files by split.
+
+    File names that begin with train, validation (valid, val, dev) or test say which split a file belongs to, or else
+    the folder it lies in. Where none is named so, or all are of one split, all files together are the training split.
+
+    Args:
+        files: A parquet file, a pattern such as ``data/*.parquet``, or a folder (searched to any depth).
+
+    Raises:
+        ValueError: If nothing is found, only some of the files are named by split, or none is to train on.
+    """
+    path = Path(files).expanduser()
+    if path.is_dir():
+        found = sorted(path.rglob("*.parquet"))
+    else:
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    if not found:
+        raise ValueError(
+            f"data.files={files}: no parquet files there, give a .parquet file, a pattern "
+            f"such as '{path.parent / '*.parquet'}', or a folder that holds some"
+        )
+    by_folder = len({file.parent for file in found}) > 1
+    by_role: dict[str, list[Path]] = {}
+    for file in found:
+        by_role.setdefault(_role_of_file(file, by_folder), []).append(file)
+    if len(by_role) == 1:
+        return {"train": found}
+    if "" in by_role or "train" not in by_role:
+        named = next(by_role[role][0] for role in ("train", "validation", "test") if role in by_role)
+        other = next(by_role[role][0] for role in ("", "test") if role in by_role)
+        raise ValueError(
+            f"data.files={files}: {named.name} is named as a split, {other.name} "
+            f"{'is not' if '' in by_role else 'too, and none as the training split'}: rename files train-..., "
+            "validation-... or test-..., or give a pattern that takes some of them"
+        )
+    return choose_splits(by_role, f"data.files={files}")
+
+
+def _role_of_file(file: Path, by_folder: bool) -> str:
+    # Words are split names only as a whole: train-00000-of-2 is one, training_images is not.
+    word = re.match(r"[a-z]+(?![a-z0-9])", file.stem.lower())
+    return role_of(word[0] if word else "") or (role_of(file.parent.name) if by_folder else "")
+
+
+def named_files(shards: list[Path], image_column: str) -> list[Path]:
+    """Returns the image files that rows of parquet files name instead of holding them, each once.
+
+    Args:
+        shards: Parquet files of one form.
+        image_column: The column of images, or ``auto`` for all that may be it.
+    """
+    return sorted({path for shard in shards for path in _named_by(shard, image_column)})
+
+
+def _named_by(shard: Path, image_column: str) -> Iterator[Path]:
+    with pyarrow.parquet.ParquetFile(shard) as file:
+        schema = file.schema_arrow
+        for column in schema.names if image_column == "auto" else {image_column} & set(schema.names):
+            kind = schema.field(column).type
+            structs = pyarrow.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
+            if not structs and (image_column == "auto" or not pyarrow.types.is_string(kind)):
+                continue
+            if structs and not _lacks_bytes(file, column):
+                continue
+            for batch in file.iter_batches(columns=[column]):
+                for cell in batch.column(0).to_pylist():
+                    name = cell if isinstance(cell, str) else cell and cell["bytes"] is None and cell["path"]
+                    if name:
+                        yield shard.parent / name
+
+
+def _lacks_bytes(file: pyarrow.parquet.ParquetFile, column: str) -> bool:
+    """Whether some rows of a column of structs may hold no encoded image, as far as the file's statistics say."""
+    for group in range(file.num_row_groups):
+        row_group = file.metadata.row_group(group)
+        for index in range(row_group.num_columns):
+            chunk = row_group.column(index)
+            if chunk.path_in_schema == f"{column}.bytes":
+                statistics = chunk.statistics
+                if statistics is None or not statistics.has_null_count or statistics.null_count > 0:
+                    return True
+    return False
+
+
+def rows_of(shards: list[Path]) -> list[int]:
+    """Returns the number of rows of each parquet file."""
+    return [pyarrow.parquet.read_metadata(shard).num_rows for shard in shards]
