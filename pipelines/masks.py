@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from PIL import Image
 from torch import Tensor
 
 from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.data.decoding import UnreadableImage, read_file
 from stage1_vqvae.data.preprocessing import Preprocessing
 
 HALVES = ("top", "bottom", "left", "right")
@@ -55,11 +55,10 @@ def _from_file(path: Path, image_size: tuple[int, int]) -> Tensor:
     if not path.is_file():
         raise ValueError(f"keep={path}: {', '.join(HALVES)}, box, or a mask's file expected, and there is no such file")
     try:
-        with Image.open(path) as image:
-            levels = Preprocessing(*image_size, channels=1)(image)[..., 0]
-    # PIL's decoders raise OSError, SyntaxError, struct.error, EOFError, ... on broken files.
-    except Exception as error:
-        raise ValueError(f"keep={path} is no readable image ({error}): give a mask whose white is kept") from error
+        levels = read_file(path, Preprocessing(*image_size, channels=1))[..., 0]
+    except UnreadableImage as error:
+        reason = error.reason
+        raise ValueError(f"keep={path} is no readable image ({reason}): give a mask whose white is kept") from error
     return torch.from_numpy(levels >= 128)
 
 

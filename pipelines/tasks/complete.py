@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from rich.markup import escape
 from rich.progress import Progress
 from torch import Tensor
 
+from pipelines.artifacts.models import Saved
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
@@ -27,8 +28,11 @@ from pipelines.masks import code_mask, kept_pixels, pixel_mask
 from pipelines.tasks.sample import asked_for, label_part
 from pipelines.tracking.image_grid import grid, save_image
 from stage1_vqvae.data.augmentation import to_uint8
+from stage1_vqvae.data.decoding import UnreadableImage, read_file
+from stage1_vqvae.data.folders import Tree
 from stage1_vqvae.data.preprocessing import Preprocessing
 from stage1_vqvae.files import replacing
+from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import NO_LABEL
 from stage2_prior.sampling import SamplingSettings
 
@@ -115,7 +119,7 @@ def read_originals(generator: Generator, settings: Settings) -> Originals:
     """The images in the tokenizer's size and channels, and what is kept of them.
 
     Raises:
-        ValueError: If there are none, one cannot be read, or not one code is kept.
+        ValueError: If there are none, none can be read, or not one code is kept.
     """
     tokenizer, layout = generator.tokenizer, generator.layout
     height, width = tokenizer.image_size
@@ -124,38 +128,46 @@ def read_originals(generator: Generator, settings: Settings) -> Originals:
     if not keep.any():
         size = tokenizer.cells[-1]
         raise ValueError(f"keep={settings['keep']} keeps no whole code, which is {size}×{size} pixels: keep more")
-    preprocessing = Preprocessing(height, width, tokenizer.channels)
-    images = np.stack([read_image(path, preprocessing) for path in image_paths(Path(settings["images"]))])
+    images = read_images(Path(settings["images"]), preprocessing_of(Path(settings["model"]), tokenizer))
     return Originals(images, keep, kept_pixels(keep, layout, (height, width), tokenizer.padding))
 
 
-def image_paths(images: Path) -> list[Path]:
-    """An image's file, or those of a folder, at any depth, sorted.
+def preprocessing_of(model: Path, tokenizer: Tokenizer) -> Preprocessing:
+    """How the images of a run were prepared: its size and channels, and its range of values of more than 8 bits."""
+    described = Saved.open(RunFolder(model).tokenizer, "tokenizer").config.get("data", {})
+    trained = described.get("train", {}).get("preprocessing", {})
+    value_range = tuple(trained["range"]) if trained.get("range") else None
+    return Preprocessing(*tokenizer.image_size, tokenizer.channels, value_range)
+
+
+def read_images(images: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """One image's file, or those of a folder as ``data=folder`` finds them, uint8 ``[I, H, W, C]``.
+
+    Of a folder, images that cannot be read are left out, which is said.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or none can be read.
     """
     if images.is_file():
-        return [images]
-    suffixes = Image.registered_extensions()
-    found = sorted(path for path in images.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    if not found:
+        return np.stack([read_file(images, preprocessing)])
+    paths = Tree.below(images).images if images.is_dir() else []
+    if not paths:
         raise ValueError(f"images={images}: an image's file or a folder of images expected, there is none")
-    return found
+    found = [read_or_error(path, preprocessing) for path in paths]
+    bad = [image for image in found if isinstance(image, UnreadableImage)]
+    if len(bad) == len(found):
+        raise ValueError(f"images={images}: none of {len(bad)} images can be read; the first: {bad[0]}")
+    if bad:
+        console.print(f"[yellow]![/] {len(bad)} of {len(found)} images are left out; the first: {escape(str(bad[0]))}")
+    return np.stack([image for image in found if not isinstance(image, UnreadableImage)])
 
 
-def read_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """One image, uint8 ``[H, W, C]``.
-
-    Raises:
-        ValueError: If the file is no image that can be read.
-    """
+def read_or_error(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8] | UnreadableImage:
+    """An image's file as uint8 ``[H, W, C]``, or why it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return preprocessing(image)
-    # PIL's decoders raise OSError, SyntaxError, struct.error, EOFError, ... on broken files.
-    except Exception as error:
-        raise ValueError(f"{path} is no readable image ({error}): replace or remove it") from error
+        return read_file(path, preprocessing)
+    except UnreadableImage as error:
+        return error
 
 
 def save_completions(originals: Originals, samples: Samples, output: Path) -> None:

@@ -22,7 +22,8 @@ def pictures(tmp_path_factory):
     for name in ("a.png", "b.png", "below/c.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(folder / name)
-    (folder / "notes.txt").write_text("no image")
+    for name in ("notes.txt", "notes.pdf", "._a.png", "broken.png"):  # as cameras and people leave them
+        (folder / name).write_text("no image")
     return folder
 
 
@@ -56,6 +57,15 @@ def test_completions_of_a_folder(complete, tmp_path, generator):
     kept = generator.encode(torch.from_numpy(made["originals"]).permute(0, 3, 1, 2) / 255).numpy().repeat(2, 0)
     assert np.array_equal(made["codes"][:, made["keep_mask"]], kept[:, made["keep_mask"]])
     assert not np.array_equal(made["codes"][::2], made["codes"][1::2])
+
+
+def test_images_are_read_as_training_images_are(complete, tmp_path):
+    said = complete()
+    assert "1 of 4 images are left out; the first: " in said
+    assert "broken.png is no readable image" in said
+    assert "2 of each of 3 images" in said
+    Image.new("1", (2**14, 2**13)).save(tmp_path / "bomb.png")
+    assert "16384×8192 pixels, at most 67,108,864 are decoded" in complete("images=bomb.png", "output=other")
 
 
 def test_the_picture_has_original_masked_and_completions_in_a_row(complete, tmp_path):
@@ -112,6 +122,8 @@ def test_a_folder_is_named_after_what_is_asked_for(complete, tiny_run, tmp_path,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (["images=empty"], "images=empty: an image's file or a folder of images expected, there is none"),
+        (["images=damaged"], "images=damaged: none of 1 images can be read; the first: damaged/a.png is no readable"),
         (["images=nowhere"], "images=nowhere: an image's file or a folder of images expected"),
         ([f"images={__file__}"], "is no readable image"),
         (["keep=middle"], "keep=middle: top, bottom, left, right, box, or a mask's file expected"),
@@ -129,6 +141,9 @@ def test_a_folder_is_named_after_what_is_asked_for(complete, tiny_run, tmp_path,
     ],
 )
 def test_mistakes_end_in_one_line_and_write_nothing(complete, tmp_path, changes, message):
+    for name in ("empty/a.txt", "damaged/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("no image")
     assert message in complete(*changes)
     assert not (tmp_path / "made").exists()
 
