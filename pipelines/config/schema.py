@@ -1,106 +1,266 @@
-"""Which keys a command has and of which type they are, beside those that its targets' signatures say."""
+"""The keys of the commands: those of each class below, and for a node with a ``_target_`` those that the target takes.
+
+Checked from source alone: nothing that a configuration names is imported here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import yaml
+from pipelines.config.instantiate import OWN, check_arguments, check_package
+from pipelines.config.settings import Settings
+from pipelines.config.signatures import Argument, Signature, hints_of, read_signature
 
-from pipelines.config.instantiate import fits, name_of, suggestion
+Node = dict[str, Any]
+"""A mapping with ``_target_``, or one of such mappings."""
 
-KEYS: dict[str, Any] = {
-    "output": str | None,
-    "model": str,
-    "images": str,
-    "keep": str,
-    "height": int | None,
-    "width": int | None,
-    "seed": int,
-    "n": int,
-    "label": int | str | list[int | str] | None,
-    "batch_size": int,
-    "codes.copies": int,
-    "stage1.batch_size": int,
-    "stage2.batch_size": int,
-    "stage2.label_dropout": float,
-    "stage2.level": int | None,
-    "callbacks.stage1": list[dict[str, Any]],
-    "callbacks.stage2": list[dict[str, Any]],
-    "objective": str | list[str] | None,
-    "features": Literal["own", "inception"],
-    "trust": list[str],
-    "debug": bool,
+Label = int | str | list[int | str] | None
+"""A class by number or name, several, or null."""
+
+RECIPE = "recipe"
+"""Value of a sampling setting that leaves it to the recipe which trained the prior."""
+
+SAMPLING = "stage2_prior.sampling.SamplingSettings"
+"""What ``sampling`` describes; it is written without ``_target_``, since its settings may be left to the recipe."""
+
+GIVEN = {"stage2.model": ("layout", "num_classes")}
+"""Arguments that a target gets from the work before it, by the target's place."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Keys of every command."""
+
+    hardware: Node
+    trust: list[str]
+    debug: bool
+
+
+@dataclass(frozen=True)
+class FromRecipe(Command):
+    """Keys of the commands that sample as a prior's recipe says; each sampling setting also has a key of its name."""
+
+    sampling: Node
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Keys of ``codes``."""
+
+    copies: int
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """Keys of ``stage1``."""
+
+    model: Node
+    objective: Node
+    optimization: Node
+    trainer: Node
+    batch_size: int
+    likelihood: Node | None = None
+    quantizer: Node | None = None
+    levels: Node | None = None
+
+
+@dataclass(frozen=True)
+class Stage2:
+    """Keys of ``stage2``."""
+
+    model: Node
+    optimization: Node
+    trainer: Node
+    batch_size: int
+    label_dropout: float
+    level: int | None = None
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Keys of ``callbacks``."""
+
+    stage1: list[Node]
+    stage2: list[Node]
+
+
+@dataclass(frozen=True)
+class Training(Command):
+    """Keys of ``run``, ``train_stage1``, ``extract_codes`` and ``train_stage2``."""
+
+    output: str
+    seed: int
+    batch_size: int
+    data: Node
+    codes: Codes
+    stage1: Stage1
+    stage2: Stage2
+    n: int
+    label: Label
+    sampling: Node
+    callbacks: Callbacks
+    objective: str | list[str] | None
+    logger: Node
+    wandb_mode: str
+
+
+@dataclass(frozen=True)
+class Sampling(FromRecipe):
+    """Keys of ``sample``."""
+
+    model: str
+    output: str | None
+    n: int
+    label: Label
+    seed: int
+    batch_size: int
+    height: int | None
+    width: int | None
+
+
+@dataclass(frozen=True)
+class Completion(FromRecipe):
+    """Keys of ``complete``."""
+
+    model: str
+    output: str | None
+    images: str
+    keep: str
+    box: list[int] | None
+    n: int
+    label: Label
+    seed: int
+    candidates: int
+
+
+@dataclass(frozen=True)
+class Reconstruction(Command):
+    """Keys of ``reconstruct``."""
+
+    model: str
+    output: str
+    data: Node
+    n: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Evaluation(FromRecipe):
+    """Keys of ``evaluate``."""
+
+    model: str
+    output: str | None
+    n: int
+    label: Label
+    seed: int
+    batch_size: int
+    features: Literal["own", "inception"]
+    network: Node
+    data: Node | None = None
+
+
+@dataclass(frozen=True)
+class Collapse(Command):
+    """Keys of ``collapse``."""
+
+    output: str
+    seed: int
+    batch_size: int
+    data: Node
+    bottleneck: Node
+    autoencoder: Node
+    optimization: Node
+    trainer: Node
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "config": Training,
+    "sample": Sampling,
+    "complete": Completion,
+    "reconstruct": Reconstruction,
+    "evaluate": Evaluation,
+    "collapse": Collapse,
 }
-"""Types of the keys that belong to no target; those of a target are its signature's."""
+"""Keys by the command's file in ``conf``."""
 
 
-def check_keys(settings: Mapping[str, Any], config_name: str) -> None:
-    """Raise ValueError if there is a key that nothing reads, or a value of a wrong type.
+def check_settings(settings: Settings, config_name: str) -> None:
+    """Raise ValueError if there is a key that nothing reads, a value of a wrong type, or one that is missing.
 
     Args:
         settings: A command's whole configuration.
         config_name: The command's file in ``conf``.
     """
-    for path, known in known_keys(config_name).items():
-        node = _select(settings, path)
-        for key in node if isinstance(node, Mapping) else ():
-            if key not in known:
-                raise ValueError(f"{path}.{key}".lstrip(".") + f": no such key;{suggestion(str(key), sorted(known))}")
-    for path, hint in KEYS.items():
-        parent, _, key = path.rpartition(".")
-        node = _select(settings, parent)
-        if isinstance(node, Mapping) and key in node and not fits(node[key], hint):
-            raise ValueError(f"{path}: {name_of(hint)} expected, got {node[key]!r}")
+    for path, keys in keys_of_command(config_name).items():
+        check_arguments(keys, _at(settings, path), path)
+    if "sampling" in settings:
+        asked = {key: value for key, value in settings["sampling"].items() if value != RECIPE}
+        own_keys = issubclass(COMMANDS[config_name], FromRecipe)
+        check_target(SAMPLING, asked, "" if own_keys else "sampling", settings["trust"])
+    for path, node in _targets(settings, ""):
+        arguments = {key: value for key, value in node.items() if key != "_target_"}
+        check_target(node["_target_"], arguments, path, settings["trust"])
 
 
-@cache
-def known_keys(config_name: str) -> dict[str, frozenset[str]]:
-    """Keys of the nodes that have no target, by the node's path; the root's is empty."""
-    plain = yaml.safe_load((files("conf") / f"{config_name}.yaml").read_text(encoding="utf-8"))
-    groups = [name for entry in plain.pop("defaults", []) if isinstance(entry, Mapping) for name in entry]
-    known = {"": frozenset([*plain, *groups])}
-    known |= {key: frozenset(node) for key, node in plain.items() if isinstance(node, Mapping)}
-    for group in groups:
-        keys = set(_keys_of_group(group))
-        if keys and "_target_" not in keys:
-            known[group] = frozenset(keys)
-    return known
+def keys_of_command(config_name: str) -> dict[str, Signature]:
+    """What the nodes without a target take, by path, outer ones first; the root's path is empty."""
+    return dict(_known(COMMANDS[config_name], ""))
 
 
-def groups(below: str = "") -> list[str]:
-    """Every group of ``conf``, as an override names it."""
-    folder = files("conf") / below
-    found = [f"{below}/{entry.name}".lstrip("/") for entry in folder.iterdir() if _is_group(entry)]
-    return [name for group in sorted(found) for name in (group, *groups(group))]
+def _known(keys: type, path: str) -> Iterator[tuple[str, Signature]]:
+    hints = hints_of(keys)
+    nested = {name for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    signature = {
+        field.name: Argument(Node if field.name in nested else hints[field.name], field.default is dataclasses.MISSING)
+        for field in dataclasses.fields(keys)
+    }
+    if issubclass(keys, FromRecipe):
+        signature |= {name: Argument(required=False) for name in read_signature(SAMPLING) or ()}
+    yield path, signature
+    for name in nested:
+        yield from _known(hints[name], f"{path}.{name}".lstrip("."))
 
 
-def _is_group(entry: Traversable) -> bool:
-    return entry.is_dir() and entry.name not in ("hydra", "__pycache__")
-
-
-def _keys_of_group(group: str) -> Iterator[str]:
-    """Top-level keys of a group's options, and the groups below it."""
-    folder = files("conf") / group
-    if group in ("experiment", "hydra") or not folder.is_dir():  # which set keys of others
-        return
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield entry.name
-        elif entry.name.endswith(".yaml"):
-            plain = yaml.safe_load(entry.read_text(encoding="utf-8"))
-            # What `quantizer@levels.top: ema` puts below `levels` may have any name.
-            groups = [name for each in plain.pop("defaults", []) if isinstance(each, Mapping) for name in each]
-            packages = [str(name).partition("@")[2] for name in groups]
-            yield from (package.partition(".")[0] for package in packages if package)
-            yield from plain
-
-
-def _select(settings: Mapping[str, Any], path: str) -> Any:
+def _at(settings: Settings, path: str) -> Any:
+    """The node at a path; the settings themselves at the empty one."""
     node: Any = settings
     for key in path.split(".") if path else ():
-        node = node.get(key) if isinstance(node, Mapping) else None
+        node = node[key]
     return node
+
+
+def check_target(name: Any, arguments: Mapping[str, Any], path: str, trust: Sequence[str]) -> None:
+    """Raise ValueError unless a ``_target_`` may be named, exists and takes these arguments, as far as its source says.
+
+    Args:
+        name: Its dotted name.
+        arguments: By name; nodes within are not looked at.
+        path: Where it stands in the configuration.
+        trust: Further packages whose classes may be named.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"{path}._target_: the dotted name of a class expected, got {name!r}")
+    check_package(name, path, trust)
+    try:
+        signature = read_signature(name)
+    except (LookupError, SyntaxError) as error:
+        if name.partition(".")[0] in OWN:
+            raise ValueError(f"{path}._target_: there is no {name!r} ({error})") from error
+        return  # a trusted package may make its names as it is imported
+    if signature is not None:
+        check_arguments(signature, arguments, path, GIVEN.get(path, ()))
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping with ``_target_`` at or below a node, with its path."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _targets(value, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _targets(value, f"{path}[{index}]")

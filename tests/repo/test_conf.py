@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipelines.config.conf import groups
 from pipelines.config.instantiate import build
-from pipelines.config.schema import check_keys, groups
+from pipelines.config.schema import check_settings
 from pipelines.distributed.hardware import Hardware
 from pipelines.posterior_collapse.latent_pixels import LatentPixelModel
 from pipelines.tasks.run import check
@@ -71,7 +72,7 @@ def test_every_option_of_every_group_makes_a_run_that_could_start(group, name, m
     if name == "tensorboard":
         pytest.importorskip("tensorboard")
     settings = compose(f"{group}={name}", *NEEDED.get(name, []))
-    check_keys(settings, "config")
+    check_settings(settings, "config")
     check(settings)
 
 
@@ -88,7 +89,7 @@ def test_a_third_level_is_a_matter_of_configuration():
     levels = ["${stage1.levels.top}", "${stage1.levels.middle}", "${stage1.levels.bottom}"]
     words = ["+stage1/quantizer@stage1.levels.middle=fsq", f"stage1.model.quantizers=[{','.join(levels)}]"]
     settings = compose("stage1=vqvae2", "data.image_size=[32,32]", *words, "stage1.model.downsample_factors=[2,2,4]")
-    check_keys(settings, "config")
+    check_settings(settings, "config")
     layout = build(settings["stage1"]["model"], "stage1.model").layout
     assert layout == CodeLayout(((2, 2), (4, 4), (8, 8)), (512, 512, 512))
 

@@ -1,8 +1,10 @@
 """The smallest settings with which every part of a run still does its work."""
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_module
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
+
+from pipelines.config.conf import CONF
 
 NEAREST = ["stage1.quantizer.dim=4", "stage1.quantizer.codebook_size=16"]
 """Of the quantizers that search a codebook; the others' are below."""
@@ -56,6 +58,6 @@ def tiny(quantizer):
 
 def compose(*overrides, command="config"):
     """A command's settings as it would see them."""
-    with initialize_config_module("conf", version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose(command, overrides=list(overrides))
     return OmegaConf.to_container(config, resolve=True)

@@ -11,7 +11,9 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pipelines.cli.command import plain, room_for_a_batch
+from pipelines.cli.command import plain
+from pipelines.cli.process import room_for_a_batch
+from pipelines.config.conf import CONF
 from tests.support.tiny import TINY
 
 
@@ -131,11 +133,11 @@ def test_other_processes_than_asked_for_are_refused(error, monkeypatch, environm
 
 
 def test_output_is_absolute(monkeypatch, tmp_path):
-    from hydra import compose, initialize_config_module
+    from hydra import compose, initialize_config_dir
     from hydra.core.hydra_config import HydraConfig
 
     monkeypatch.chdir(tmp_path)
-    with initialize_config_module("conf", version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=["output=here"], return_hydra_config=True)
         HydraConfig.instance().set_config(config)
         config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])

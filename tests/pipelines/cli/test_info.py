@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.info import asked_for_info, comments_of, described, options
+from pipelines.cli.command import asked_for_info
+from pipelines.config.conf import comments_of, options
+from pipelines.config.signatures import described
 from pipelines.run import main
 from pipelines.sample import main as sample
 from tests.support.tiny import compose

@@ -2,7 +2,8 @@ from typing import Literal
 
 import pytest
 
-from pipelines.config.instantiate import build, fits
+from pipelines.config.instantiate import build
+from pipelines.config.types import fits
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage1_vqvae.vqvae import VQVAE
 

@@ -1,6 +1,7 @@
 import pytest
 
-from pipelines.config.schema import check_keys, groups, known_keys
+from pipelines.config.conf import groups
+from pipelines.config.schema import check_settings, keys_of_command
 from tests.repo.test_conf import options
 from tests.support.tiny import compose
 
@@ -22,7 +23,7 @@ from tests.support.tiny import compose
 )
 def test_what_nothing_reads_or_does_not_fit_is_named(change, message):
     with pytest.raises(ValueError, match=message):
-        check_keys(compose(change), "config")
+        check_settings(compose(change), "config")
 
 
 @pytest.mark.parametrize(
@@ -30,8 +31,8 @@ def test_what_nothing_reads_or_does_not_fit_is_named(change, message):
     [("config", []), ("sample", ["model=x"]), ("complete", ["model=x", "images=x"]), ("reconstruct", ["model=x"])],
 )
 def test_every_commands_own_keys_are_known(command, needed):
-    check_keys(compose(*needed, command=command), command)
-    assert "debug" in known_keys(command)[""]
+    check_settings(compose(*needed, command=command), command)
+    assert "debug" in keys_of_command(command)[""]
 
 
 def test_groups_are_named_as_overrides_name_them():

@@ -1,0 +1,109 @@
+"""What runs a command's task on all its processes. Importing this imports torch: the settings are checked before."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.multiprocessing.spawn import ProcessExitedException
+
+from pipelines.cli.console import console
+from pipelines.cli.mistakes import AlreadySaid, one_line
+from pipelines.cli.signals import STOPPED
+from pipelines.config.instantiate import build
+from pipelines.config.settings import Settings
+from pipelines.distributed import collectives, environment, launch
+from pipelines.distributed.gpu_slots import gpu_slot
+from pipelines.distributed.hardware import Hardware
+from pipelines.sweep.jobs import note_error
+from pipelines.tracking.metrics import objective_value
+
+
+def run_task(task: str, settings: Settings) -> Any:
+    """Run a task on all processes of the command; returns what a sweeper asks for, if anything.
+
+    Args:
+        task: ``module:function``, called with the settings.
+        settings: The command's.
+
+    Raises:
+        ValueError: If a setting is wrong.
+        AlreadySaid: If another process failed, which has said why.
+        SystemExit: If a process was asked to stop.
+    """
+    hardware: Hardware = build(settings["hardware"], "hardware")
+    refuse_other_processes(hardware)
+    try:
+        with gpu_slot(hardware):
+            launch.run_on_all(run_quietly, task, settings, processes=hardware.processes)
+    except ProcessExitedException as error:
+        if error.exit_code in STOPPED:
+            raise SystemExit(error.exit_code) from None
+        raise AlreadySaid from error
+    return objective_value(settings) if "objective" in settings and environment.first_process() else None
+
+
+def refuse_other_processes(hardware: Hardware) -> None:
+    """Raise ValueError unless the processes that there are, or can be started here, are those that are asked for."""
+    asked, found = hardware.processes * hardware.num_nodes, environment.started_processes()
+    if environment.started_elsewhere() and asked != found:
+        raise ValueError(
+            f"hardware: torchrun or SLURM started {found} processes, hardware.devices × hardware.num_nodes is {asked}: "
+            "make them the same"
+        )
+    if not environment.started_elsewhere() and hardware.num_nodes > 1:
+        raise ValueError(
+            f"hardware.num_nodes={hardware.num_nodes}: torchrun or srun starts the processes of several machines; "
+            "on this one alone hardware.num_nodes=1"
+        )
+
+
+def run_quietly(task: str, settings: Settings) -> None:
+    """Run the task on this process, without the libraries' chatter; what several processes find wrong is said once."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="torch")
+    console.quiet = collectives.rank() != 0
+    module, _, function = task.partition(":")
+    try:
+        with room_for_a_batch(settings):
+            getattr(importlib.import_module(module), function)(settings)
+    except (ValueError, OSError) as error:
+        if collectives.ranks() == 1:
+            raise
+        if settings["debug"]:
+            traceback.print_exc()
+        if collectives.say_once(one_line(error)):
+            note_error(settings.get("sweep"), one_line(error))
+        os._exit(1)  # the others may be waiting in a collective that will never come
+
+
+@contextmanager
+def room_for_a_batch(settings: Settings) -> Iterator[None]:
+    """Say what to make smaller when memory runs out.
+
+    Raises:
+        ValueError: In place of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        sizes = {"batch_size": settings.get("batch_size")}
+        sizes |= {
+            f"{stage}.batch_size": settings[stage]["batch_size"] for stage in ("stage1", "stage2") if stage in settings
+        }
+        smaller = " or ".join(f"{key}={size // 2}" for key, size in sizes.items() if size and size > 1)
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"out of memory ({reason}): try {smaller or 'a smaller model'}; "
+            "stage1.trainer.accumulate_grad_batches=2 (stage2 likewise) makes up for half the batch"
+        ) from error
