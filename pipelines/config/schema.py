@@ -1,18 +1,14 @@
-"""The keys of the commands: those of each class below, and for a node with a ``_target_`` those that the target takes.
+"""The keys of the commands: those of the classes below, and for a node with a ``_target_`` those that the target takes.
 
 Checked from source alone: nothing that a configuration names is imported here.
 """
 
-from __future__ import annotations
-
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict, get_type_hints, is_typeddict
 
 from pipelines.config.instantiate import OWN, check_arguments, check_package
 from pipelines.config.settings import Settings
-from pipelines.config.signatures import Argument, Signature, hints_of, read_signature
+from pipelines.config.signatures import Argument, Signature, read_signature
 
 Node = dict[str, Any]
 """A mapping with ``_target_``, or one of such mappings."""
@@ -30,8 +26,7 @@ GIVEN = {"stage2.model": ("layout", "num_classes")}
 """Arguments that a target gets from the work before it, by the target's place."""
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(TypedDict):
     """Keys of every command."""
 
     hardware: Node
@@ -39,22 +34,13 @@ class Command:
     debug: bool
 
 
-@dataclass(frozen=True)
-class FromRecipe(Command):
-    """Keys of the commands that sample as a prior's recipe says; each sampling setting also has a key of its name."""
-
-    sampling: Node
-
-
-@dataclass(frozen=True)
-class Codes:
+class Codes(TypedDict):
     """Keys of ``codes``."""
 
     copies: int
 
 
-@dataclass(frozen=True)
-class Stage1:
+class Stage1(TypedDict):
     """Keys of ``stage1``."""
 
     model: Node
@@ -62,13 +48,12 @@ class Stage1:
     optimization: Node
     trainer: Node
     batch_size: int
-    likelihood: Node | None = None
-    quantizer: Node | None = None
-    levels: Node | None = None
+    likelihood: NotRequired[Node | None]
+    quantizer: NotRequired[Node | None]
+    levels: NotRequired[Node | None]
 
 
-@dataclass(frozen=True)
-class Stage2:
+class Stage2(TypedDict):
     """Keys of ``stage2``."""
 
     model: Node
@@ -76,18 +61,16 @@ class Stage2:
     trainer: Node
     batch_size: int
     label_dropout: float
-    level: int | None = None
+    level: NotRequired[int | None]
 
 
-@dataclass(frozen=True)
-class Callbacks:
+class Callbacks(TypedDict):
     """Keys of ``callbacks``."""
 
     stage1: list[Node]
     stage2: list[Node]
 
 
-@dataclass(frozen=True)
 class Training(Command):
     """Keys of ``run``, ``train_stage1``, ``extract_codes`` and ``train_stage2``."""
 
@@ -107,8 +90,7 @@ class Training(Command):
     wandb_mode: str
 
 
-@dataclass(frozen=True)
-class Sampling(FromRecipe):
+class Sampling(Command):
     """Keys of ``sample``."""
 
     model: str
@@ -119,10 +101,10 @@ class Sampling(FromRecipe):
     batch_size: int
     height: int | None
     width: int | None
+    sampling: Node
 
 
-@dataclass(frozen=True)
-class Completion(FromRecipe):
+class Completion(Command):
     """Keys of ``complete``."""
 
     model: str
@@ -134,9 +116,9 @@ class Completion(FromRecipe):
     label: Label
     seed: int
     candidates: int
+    sampling: Node
 
 
-@dataclass(frozen=True)
 class Reconstruction(Command):
     """Keys of ``reconstruct``."""
 
@@ -147,8 +129,7 @@ class Reconstruction(Command):
     batch_size: int
 
 
-@dataclass(frozen=True)
-class Evaluation(FromRecipe):
+class Evaluation(Command):
     """Keys of ``evaluate``."""
 
     model: str
@@ -159,10 +140,10 @@ class Evaluation(FromRecipe):
     batch_size: int
     features: Literal["own", "inception"]
     network: Node
-    data: Node | None = None
+    data: NotRequired[Node | None]
+    sampling: Node
 
 
-@dataclass(frozen=True)
 class Collapse(Command):
     """Keys of ``collapse``."""
 
@@ -176,7 +157,7 @@ class Collapse(Command):
     trainer: Node
 
 
-COMMANDS: dict[str, type[Command]] = {
+COMMANDS: dict[str, Any] = {
     "config": Training,
     "sample": Sampling,
     "complete": Completion,
@@ -185,6 +166,9 @@ COMMANDS: dict[str, type[Command]] = {
     "collapse": Collapse,
 }
 """Keys by the command's file in ``conf``."""
+
+FROM_RECIPE = ("sample", "complete", "evaluate")
+"""Commands that sample as a prior's recipe says: each sampling setting also has a key of its own name."""
 
 
 def check_settings(settings: Settings, config_name: str) -> None:
@@ -198,8 +182,7 @@ def check_settings(settings: Settings, config_name: str) -> None:
         check_arguments(keys, _at(settings, path), path)
     if "sampling" in settings:
         asked = {key: value for key, value in settings["sampling"].items() if value != RECIPE}
-        own_keys = issubclass(COMMANDS[config_name], FromRecipe)
-        check_target(SAMPLING, asked, "" if own_keys else "sampling", settings["trust"])
+        check_target(SAMPLING, asked, "" if config_name in FROM_RECIPE else "sampling", settings["trust"])
     for path, node in _targets(settings, ""):
         arguments = {key: value for key, value in node.items() if key != "_target_"}
         check_target(node["_target_"], arguments, path, settings["trust"])
@@ -207,21 +190,24 @@ def check_settings(settings: Settings, config_name: str) -> None:
 
 def keys_of_command(config_name: str) -> dict[str, Signature]:
     """What the nodes without a target take, by path, outer ones first; the root's path is empty."""
-    return dict(_known(COMMANDS[config_name], ""))
+    known = dict(_known(COMMANDS[config_name], ""))
+    if config_name in FROM_RECIPE:
+        known[""] |= {name: Argument(required=False) for name in read_signature(SAMPLING) or ()}
+    return known
 
 
-def _known(keys: type, path: str) -> Iterator[tuple[str, Signature]]:
-    hints = hints_of(keys)
-    nested = {name for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
-    signature = {
-        field.name: Argument(Node if field.name in nested else hints[field.name], field.default is dataclasses.MISSING)
-        for field in dataclasses.fields(keys)
-    }
-    if issubclass(keys, FromRecipe):
-        signature |= {name: Argument(required=False) for name in read_signature(SAMPLING) or ()}
-    yield path, signature
-    for name in nested:
-        yield from _known(hints[name], f"{path}.{name}".lstrip("."))
+def _known(keys: Any, path: str) -> Iterator[tuple[str, Signature]]:
+    hints = get_type_hints(keys)
+    nested = {name: hint for name, hint in hints.items() if is_typeddict(hint)}
+    yield (
+        path,
+        {
+            name: Argument(Node if name in nested else hint, name in keys.__required_keys__)
+            for name, hint in hints.items()
+        },
+    )
+    for name, hint in nested.items():
+        yield from _known(hint, f"{path}.{name}".lstrip("."))
 
 
 def _at(settings: Settings, path: str) -> Any:
