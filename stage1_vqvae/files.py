@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lazy_loader
 import yaml
-from filelock import FileLock, Timeout
+
+filelock = lazy_loader.load("filelock")  # which imports asyncio: commands that write nothing start sooner
 
 TEMPORARY = ".tmp-"
 """Prefix of a file that is being written. One that a killed process left is removed by the folder's next writer."""
@@ -58,7 +60,7 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
     """
     _remove_orphans(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
-    lock = FileLock(f"{temporary}{LOCK}", fallback_to_soft=False)
+    lock = filelock.FileLock(f"{temporary}{LOCK}", fallback_to_soft=False)
     with contextlib.suppress(OSError):  # A file system without locks keeps its orphans: nobody can take theirs either.
         lock.acquire()
     try:
@@ -74,10 +76,10 @@ def _remove_orphans(folder: Path) -> None:
     """Remove the temporary files of writers that were killed, with their lock files."""
     names = {path.name.removesuffix(LOCK) for path in folder.glob(f"{TEMPORARY}*") if not path.is_dir()}
     for orphan in (folder / name for name in names):
-        lock = FileLock(f"{orphan}{LOCK}", blocking=False, fallback_to_soft=False)
+        lock = filelock.FileLock(f"{orphan}{LOCK}", blocking=False, fallback_to_soft=False)
         # A temporary file without a lock file is an orphan too: its writer makes the lock file first.
         has_lock = Path(lock.lock_file).exists()
-        with contextlib.suppress(OSError, Timeout), lock if has_lock else contextlib.nullcontext():
+        with contextlib.suppress(OSError, filelock.Timeout), lock if has_lock else contextlib.nullcontext():
             orphan.unlink(missing_ok=True)
             Path(lock.lock_file).unlink(missing_ok=True)
 

@@ -38,7 +38,7 @@ def error(monkeypatch, capfd, tmp_path):
     [
         ("stage1.model.widht=8", "stage1.model.widht: no such key; did you mean width?"),
         ("+stage1.model.widht=8", "stage1.model.widht: no such key; did you mean width?"),
-        ("stage1.quantizer.dim=abc", "stage1.model.quantizer.dim: int expected, got 'abc'"),
+        ("stage1.quantizer.dim=abc", "stage1.quantizer.dim: int expected, got 'abc'"),
         ("stage1.quantizer.decay=2", "stage1.model.quantizer: decay is in [0, 1), got 2"),
         (
             "stage1.model.padding=1",

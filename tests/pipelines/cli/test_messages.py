@@ -203,7 +203,7 @@ def evil_zip(data):
 
 
 def evil_target(data):
-    return data.replace(b"stage1_vqvae.vqvae.VQVAE", b"subprocess.Popen")
+    return data.replace(b"stage1_vqvae.VQVAE", b"subprocess.Popen")
 
 
 def evil_yaml(data):
