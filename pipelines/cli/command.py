@@ -49,11 +49,11 @@ def command(config_name: str, task: str) -> Callable[[], None]:
             with recorded(sweep), told_apart():
                 settings = checked_settings(config, config_name)
                 trust_here(settings["trust"])
-                overrides = list(HydraConfig.get().overrides.task)
+                made_by = {"command": name, "overrides": list(HydraConfig.get().overrides.task)}
 
                 from pipelines.cli.process import run_task  # imports torch
 
-                return run_task(task, {**settings, "sweep": sweep, "overrides": overrides})
+                return run_task(task, {**settings, **made_by, "sweep": sweep})
         except AlreadySaid:
             end_job("", bool(config.get("debug")))
         except (ValueError, OSError, OmegaConfBaseException) as error:
@@ -63,7 +63,7 @@ def command(config_name: str, task: str) -> Callable[[], None]:
                 raise
             end_job(traceback.format_exc(), debug=False)
 
-    job.__name__ = task.partition(":")[2]  # Hydra's name of the job
+    job.__name__ = name = task.partition(":")[2]
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
 
     def main() -> None:
@@ -151,7 +151,7 @@ def end_job(message: str, debug: bool) -> NoReturn:
 def conclude_sweep() -> None:
     """Print and write the table of the sweep that this process launched, if it did."""
     if SweepStart.folder is not None and environment.first_process():
-        from pipelines.sweep.table import write_table  # imports what draws the page
+        from pipelines.sweep.results import write_results  # imports what draws the page
 
         folder, SweepStart.folder = SweepStart.folder, None
         hide_secrets(folder)
