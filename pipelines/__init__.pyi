@@ -1,2 +1,2 @@
 from .generator import Generator as Generator
-from .generator import Samples as Samples
+from .samples import Samples as Samples

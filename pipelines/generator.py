@@ -14,38 +14,28 @@ from torch import Tensor
 from pipelines.artifacts.models import load_prior, load_tokenizer, sampling_settings
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.instantiate import check
+from pipelines.inputs.codes import codes_of, integer_codes
+from pipelines.inputs.images import images_of
+from pipelines.inputs.labels import Label, class_numbers, labels_of
+from pipelines.inputs.numbers import whole_number
 from pipelines.masks import held_codes
+from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.tokenizer import Tokenizer
-from stage2_prior.prior import NO_LABEL, Prior
+from stage2_prior.prior import Prior
 from stage2_prior.sampling.batch_invariance import in_passes, pass_size
 from stage2_prior.sampling.inpainting import complete_images
 from stage2_prior.sampling.sampler import SamplingSettings, classes_in_turn, sample_images
 from stage2_prior.sampling.sliding_window import sample_larger_images, window_shape
 
 DECODED = 16
-"""Images that the decoder draws in one pass; a divisor of every prior's."""
+"""Images that the networks see in one pass, so that one's bits do not depend on others; a divisor of every prior's."""
 
-Label = int | str | Sequence[int | str] | None
-"""A class by number or name, several, or None for all in turn."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """New images.
-
-    Attributes:
-        images: float32 ``[N, C, H, W]`` in [0, 1].
-        codes: int64 ``[N, T]``, what the prior drew.
-        labels: int64 ``[N]``, the classes asked for; -1 without.
-    """
-
-    images: Tensor
-    codes: Tensor
-    labels: Tensor
+LARGEST_SEED = 2**64 - 1
+"""A seed is one of 64 bits."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Generator:
     """A tokenizer and the prior over its codes.
 
@@ -73,9 +63,13 @@ class Generator:
             trust: Packages beside this project's whose classes the run's configuration may name.
 
         Raises:
-            ValueError: If the folder holds no finished tokenizer and prior, or they do not belong together.
+            ValueError: If the folder holds no finished tokenizer and prior, or they do not belong together, or there is
+                no such device.
         """
-        run = RunFolder(Path(folder))
+        path = Path(folder).expanduser()
+        if path.is_file():
+            raise ValueError(f"{path} is a file: give the run's folder, {path.parent} perhaps")
+        run = RunFolder(path)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer, saved_tokenizer = load_tokenizer(run.tokenizer, trust)
         prior, saved_prior = load_prior(run.prior, saved_tokenizer.fingerprint, trust)
@@ -111,7 +105,8 @@ class Generator:
 
         Args:
             n: How many.
-            label: A class by number or name, several to take in turn, or None for all in turn.
+            label: A class by number or name, several to take in turn (also as a tensor or array of numbers), -1 for the
+                null class, or None for all in turn.
             seed: Of the noise.
             batch_size: Images whose codes are drawn before they are decoded, rounded up to whole passes.
             progress: Called after every pass with the number of images in it.
@@ -123,9 +118,8 @@ class Generator:
         Raises:
             ValueError: If a number is out of range, or a class or a setting does not exist or is out of range.
         """
-        for name, number, least in (("n", n, 1), ("batch_size", batch_size, 1), ("first", first, 0)):
-            if number < least:
-                raise ValueError(f"{name} is at least {least}, got {number}")
+        n, batch_size = whole_number(n, "n", 1), whole_number(batch_size, "batch_size", 1)
+        first, seed = whole_number(first, "first", 0), whole_number(seed, "seed", 0, LARGEST_SEED)
         chosen = self.settings_with(**settings)
         larger = self.larger_grid(image_size)
         labels = self.labels(first + n, label)
@@ -161,9 +155,9 @@ class Generator:
 
     def complete(
         self,
-        codes: Tensor,
-        keep_mask: Tensor,
-        labels: Tensor | None = None,
+        codes: Any,
+        keep_mask: Any,
+        labels: Label = None,
         seed: int = 0,
         candidates: int = 1,
         progress: Callable[[int], None] = lambda images: None,
@@ -172,23 +166,26 @@ class Generator:
         """Hold some codes of images and draw the rest; see :func:`~stage2_prior.sampling.inpainting.complete_images`.
 
         Args:
-            codes: int64 ``[B, T]``; those that are not kept may be anything.
+            codes: Integers ``[B, T]`` (or as :func:`~pipelines.inputs.codes.codes_of` takes them); those that are not
+                kept may be anything.
             keep_mask: bool ``[B, T]`` or ``[T]``, true where a code is held.
-            labels: int64 ``[B]``, -1 for "any class"; None is -1 for all.
+            labels: A class for all or one for each, by number or name; None or -1 for the null class.
             seed: Completion i is a function of its codes, its label and (seed, i) alone.
             candidates: Completions drawn for each image, of which one is taken that suits also the codes held after
                 the first drawn one; 1 takes no notice of them.
             progress: Called after every pass with the number of images in it.
-            settings: Fields of :class:`~stage2_prior.sampling.sampler.SamplingSettings` in place of the recipe's.
+            settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
 
         Raises:
             ValueError: If codes, mask or labels do not fit, or a setting does not exist or is out of range.
         """
         chosen = self.settings_with(**settings)
-        known = held_codes(codes, keep_mask, self.layout).to(self.device)
-        labels = torch.full((len(codes),), NO_LABEL) if labels is None else labels
-        drawn = complete_images(self.prior, labels.to(self.device), known, seed, candidates, chosen, progress).cpu()
-        return Samples(self.decode(drawn), drawn, labels)
+        seed, candidates = whole_number(seed, "seed", 0, LARGEST_SEED), whole_number(candidates, "candidates", 1)
+        given = integer_codes(codes, self.layout).cpu()
+        known = held_codes(given, torch.as_tensor(keep_mask).cpu(), self.layout).to(self.device)
+        numbers = labels_of(labels, self.class_names, len(given))
+        drawn = complete_images(self.prior, numbers.to(self.device), known, seed, candidates, chosen, progress).cpu()
+        return Samples(self._decode(drawn.to(self.device)), drawn, numbers)
 
     def settings_with(self, **settings: Any) -> SamplingSettings:
         """The recipe's sampling settings with some replaced.
@@ -200,49 +197,80 @@ class Generator:
         return replace(self.settings, **settings)
 
     def labels(self, n: int, label: Label = None) -> Tensor:
-        """Classes of ``n`` images, int64 ``[n]``: those asked for in turn; -1 for a prior without classes."""
-        if label is None:
-            return classes_in_turn(n, len(self.class_names))
-        if not self.class_names:
-            raise ValueError(f"label={label}: this prior was trained without labels, leave label out")
-        asked = [label] if isinstance(label, int | str) else list(label)
-        if not asked:
-            raise ValueError("label=[]: one class at least expected, or null for all in turn")
-        numbers = torch.tensor([self._class_number(one) for one in asked])
-        return numbers[torch.arange(n) % len(numbers)]
-
-    def _class_number(self, label: int | str) -> int:
-        if isinstance(label, str) and label in self.class_names:
-            return self.class_names.index(label)
-        if isinstance(label, int) and 0 <= label < len(self.class_names):
-            return label
-        raise ValueError(
-            f"label={label}: classes are 0 to {len(self.class_names) - 1} or by name {', '.join(self.class_names)}"
-        )
-
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Codes ``[B, T]`` of ``images [B, C, H, W]`` in [0, 1]."""
-        return self.tokenizer.encode(images.to(self.device) * 2 - 1).cpu()
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Images ``[B, C, H, W]`` in [0, 1] of ``codes [B, T]``.
+        """Classes of ``n`` images, int64 ``[n]``: those asked for in turn, or all; -1 for a prior without classes.
 
         Raises:
-            ValueError: If the codes are not of this tokenizer's layout.
+            ValueError: If there is no such class.
         """
-        self.layout.check(codes)
-        return self._decode(codes.to(self.device))
+        if label is None:
+            return classes_in_turn(n, len(self.class_names))
+        numbers = class_numbers(label, self.class_names)
+        return numbers[torch.arange(n) % len(numbers)]
 
-    @torch.no_grad()
+    def encode(self, images: Any, resize: bool = False) -> Tensor:
+        """Codes int64 ``[B, T]`` of images.
+
+        Args:
+            images: A tensor or array (uint8 of 0 to 255 or floats in [0, 1], channels first or last), PIL images or
+                paths, one or several; see :func:`~pipelines.inputs.images.images_of`.
+            resize: Whether images of another size are fitted as in training, not refused.
+
+        Raises:
+            ValueError: If they are of another type, range or size.
+        """
+        found = images_of(images, self.tokenizer.image_size, self.tokenizer.channels, resize)
+        return in_passes(self._encode_pass, 0, DECODED, found.to(self.device)).cpu()
+
+    def _encode_pass(self, images: Tensor) -> Tensor:
+        return self.tokenizer.encode(images * 2 - 1)
+
+    def decode(self, codes: Any) -> Tensor:
+        """Images float32 ``[B, C, H, W]`` in [0, 1] of codes.
+
+        Args:
+            codes: Integers of any type, ``[B, T]``, ``[T]``, or as a grid; see
+                :func:`~pipelines.inputs.codes.codes_of`.
+
+        Raises:
+            ValueError: If they are not of this tokenizer's layout.
+        """
+        return self._decode(codes_of(codes, self.layout).to(self.device))
+
     def _decode(self, codes: Tensor, first: int = 0, image_size: tuple[int, int] | None = None) -> Tensor:
         def decode_pass(part: Tensor) -> Tensor:
             return self.tokenizer.decode(part, image_size).cpu()
 
         return in_passes(decode_pass, first, DECODED, codes).add(1).div(2)
 
-    @torch.no_grad()
-    def log_prob(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Log-likelihood under the prior of each of ``codes [B, T]``, in nats: ``[B]``."""
-        self.layout.check(codes)
-        return self.prior.log_prob(codes.to(self.device), None if labels is None else labels.to(self.device)).cpu()
+    def reconstruct(self, images: Any, resize: bool = False) -> Tensor:
+        """Images float32 ``[B, C, H, W]`` in [0, 1] as they are after a way through their codes.
+
+        Args:
+            images, resize: As for :meth:`encode`.
+        """
+        return self._decode(self.encode(images, resize).to(self.device))
+
+    def log_prob(self, codes: Any, labels: Label = None) -> Tensor:
+        """Log-likelihood under the prior of each image's codes, in nats: float32 ``[B]``.
+
+        Args:
+            codes: As for :meth:`decode`.
+            labels: A class for all or one for each, by number or name; None or -1 for the null class.
+
+        Raises:
+            ValueError: If codes or labels do not fit.
+        """
+        known = codes_of(codes, self.layout).to(self.device)
+        numbers = labels_of(labels, self.class_names, len(known)).to(self.device)
+        return in_passes(self.prior.log_prob, 0, DECODED, known, numbers).cpu()
+
+    def __repr__(self) -> str:
+        height, width = self.tokenizer.image_size
+        grids = " + ".join("×".join(map(str, grid)) for grid in self.layout.grids)
+        sizes = " and ".join(map(str, dict.fromkeys(self.layout.codebook_sizes)))
+        classes = f"{len(self.class_names)} classes" if self.class_names else "no classes"
+        return (
+            f"Generator of {height}×{width} images of {self.tokenizer.channels} channels, {classes}\n"
+            f"  tokenizer: {type(self.tokenizer).__name__}, {self.layout.length} codes of {sizes} in a {grids} grid\n"
+            f"  prior: {type(self.prior).__name__}, fingerprint {self.fingerprint[:12]}, on {self.device}"
+        )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.generator import Samples
+from pipelines.samples import Samples
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.files import replacing
 

@@ -23,8 +23,9 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
-from pipelines.generator import Generator, Samples
+from pipelines.generator import Generator
 from pipelines.masks import code_mask, kept_pixels, pixel_mask
+from pipelines.samples import Samples
 from pipelines.tasks.sample import asked_for, label_part
 from pipelines.tracking.image_grid import grid, save_image
 from stage1_vqvae.data.augmentation import to_uint8

@@ -92,7 +92,12 @@ def test_recipe_settings_are_the_default(generator, tiny_run):
     [
         ({"label": 10}, "label=10: classes are 0 to 9"),
         ({"label": []}, "label=\\[\\]: one class at least"),
-        ({"label": "cat"}, "label=cat: classes are 0 to 9 or by name 0, 1, 2"),
+        ({"label": "cat"}, "label=cat: classes are 0 to 9"),
+        ({"label": True}, "label=True: classes are 0 to 9"),
+        ({"label": -7}, "label=-7: classes are 0 to 9"),
+        ({"n": 2.0}, "n is at least 1, got 2.0"),
+        ({"seed": None}, r"seed is from 0 to 2\^64 - 1, got None"),
+        ({"seed": 1.5}, "seed is from 0"),
         ({"temprature": 1}, "sampling.temprature: no such key; did you mean temperature?"),
         ({"top_k": 2.5}, r"sampling.top_k: int or null expected, got 2.5"),
         ({"top_p": 2}, "top_p is in"),
@@ -103,7 +108,7 @@ def test_recipe_settings_are_the_default(generator, tiny_run):
 )
 def test_mistakes_are_named(generator, wrong, message):
     with pytest.raises(ValueError, match=message):
-        generator.sample(1, **wrong)
+        generator.sample(**{"n": 1, **wrong})
 
 
 def test_at_least_one_image(generator):
@@ -119,3 +124,56 @@ def test_foreign_codes_are_refused(generator):
 def test_an_unfinished_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no finished tokenizer"):
         Generator.load(tmp_path)
+
+
+def test_numbers_and_labels_of_other_libraries_are_taken(generator):
+    expected = generator.sample(3, label=[1, 2], seed=5)
+    for label in (np.array([1, 2]), torch.tensor([1, 2]), ["1", "2"], (np.int64(1), 2)):
+        assert generator.sample(np.int64(3), label=label, seed=torch.tensor(5)) == expected
+    assert generator.sample(2, label=-1).labels.tolist() == [-1, -1]
+
+
+def test_images_in_any_form_give_the_same_codes(generator):
+    images = generator.sample(4).images_uint8  # [4, 28, 28, 1]
+    expected = generator.encode(images)
+    for form in (images[..., 0], images / 255, torch.from_numpy(images).movedim(-1, 1), list(images)):
+        assert torch.equal(generator.encode(form), expected)
+    assert torch.equal(generator.encode(images[2]), expected[2:3])
+    assert torch.equal(generator.reconstruct(images), generator.decode(expected))
+    many = np.concatenate([images] * 9)
+    assert torch.equal(generator.encode(many), expected.repeat(9, 1))
+
+
+def test_labels_of_likelihoods_and_completions(generator):
+    samples = generator.sample(4, label=2)
+    nats = generator.log_prob(samples.codes, samples.labels)
+    for labels in (2, "2", [2] * 4, samples.labels.numpy()):
+        assert torch.equal(generator.log_prob(samples.codes.numpy(), labels), nats)
+    assert torch.equal(generator.log_prob(samples.codes), generator.log_prob(samples.codes, -1))
+    with pytest.raises(ValueError, match="label=10: classes are 0 to 9"):
+        generator.log_prob(samples.codes, 10)
+    mask = np.arange(generator.layout.length) < 8
+    assert generator.complete(samples.codes.numpy(), mask, "2").labels.tolist() == [2] * 4
+    with pytest.raises(ValueError, match="label=11: classes"):
+        generator.complete(samples.codes, mask, torch.tensor([11] * 4))
+
+
+def test_samples_are_a_sequence_that_compares_and_shows_itself(generator):
+    samples = generator.sample(5)
+    assert len(samples) == 5
+    assert samples == generator.sample(5)
+    assert samples != generator.sample(5, seed=1)
+    assert samples[1:3] + samples[[3, -1]] == samples[1:]
+    assert [len(one) for one in samples] == [1] * 5
+    assert samples[4] == samples[-1]
+    with pytest.raises(IndexError):
+        samples[5]
+    assert repr(samples) == "Samples(5 images of 28×28×1, 16 codes each)"
+    assert samples.images_uint8.dtype == np.uint8
+    assert len(repr(generator).splitlines()) == 3
+    assert "28×28 images of 1 channels, 10 classes" in repr(generator)
+
+
+def test_a_file_in_a_run_is_no_run(tiny_run):
+    with pytest.raises(ValueError, match="is a file: give the run's folder"):
+        Generator.load(tiny_run / "report.html")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.artifacts.sample_parts import Parts, cover
-from pipelines.generator import Samples
+from pipelines.samples import Samples
 from tests.pipelines.training.test_checkpoint_files import files_of_at_most
 
 

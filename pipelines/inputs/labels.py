@@ -1,0 +1,108 @@
+"""The door for labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.inputs.numbers import shown, whole_number
+from stage2_prior.prior import NO_LABEL
+
+Label = int | str | Sequence[int | str] | NDArray[np.integer[Any]] | Tensor | None
+"""A class by number or name, several of them, or None."""
+
+
+def class_numbers(label: Any, class_names: Sequence[str]) -> Tensor:
+    """Numbers of the classes that a label names, int64 ``[k]``, k at least 1.
+
+    A text is a class's name, a number its number. Where all classes are called by whole numbers, a number of Python
+    is a name: with classes 1, 2, …, 12 the label 1 is the class called 1. Tensors and arrays hold class numbers as
+    :class:`~pipelines.generator.Samples` does, never names. -1 stands for the null class: no class at all.
+
+    Args:
+        label: A number, a name, a sequence of these, or a tensor or array of numbers, ``[]`` or ``[k]``.
+        class_names: By class number; empty for a prior without classes, which knows the null class alone.
+
+    Raises:
+        ValueError: If it is none of these, or there is no such class.
+    """
+    if isinstance(label, Tensor | np.ndarray):
+        return _numbers_of(label, class_names)
+    several = label if isinstance(label, Sequence) and not isinstance(label, str | bytes) else [label]
+    if len(several) == 0:
+        raise ValueError("label=[]: one class at least expected, or null for all in turn")
+    return torch.tensor([_class_number(one, class_names) for one in several])
+
+
+def labels_of(label: Any, class_names: Sequence[str], count: int) -> Tensor:
+    """One class number for each of ``count`` rows, int64 ``[count]``; the null class, -1, for None.
+
+    Args:
+        label: As for :func:`class_numbers`; one for all rows or one for each.
+        class_names: By class number.
+        count: Number of rows.
+
+    Raises:
+        ValueError: If it names no class, or there is neither one nor one for each row.
+    """
+    if label is None:
+        return torch.full((count,), NO_LABEL)
+    numbers = class_numbers(label, class_names)
+    if len(numbers) not in (1, count):
+        raise ValueError(f"labels: one, or one for each of {count}, expected, got {len(numbers)}")
+    return numbers.expand(count).clone()
+
+
+def _class_number(label: Any, class_names: Sequence[str]) -> int:
+    names = list(class_names)
+    if isinstance(label, str):
+        if label in names:
+            return names.index(label)
+        raise _no_such(label, class_names)
+    try:
+        number = whole_number(label, "label")
+    except ValueError:
+        raise _no_such(label, class_names) from None
+    if number == NO_LABEL:
+        return NO_LABEL
+    if called_by_numbers(class_names):
+        if str(number) in names:
+            return names.index(str(number))
+    elif 0 <= number < len(names):
+        return number
+    raise _no_such(label, class_names)
+
+
+def called_by_numbers(class_names: Sequence[str]) -> bool:
+    """Whether every class is called by a whole number."""
+    return bool(class_names) and all(name.isascii() and name.isdecimal() for name in class_names)
+
+
+def _numbers_of(label: Tensor | NDArray[Any], class_names: Sequence[str]) -> Tensor:
+    numbers = torch.as_tensor(label)
+    whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    if not whole or numbers.ndim > 1 or numbers.numel() == 0:
+        raise ValueError(f"labels: integers of shape [] or [n] expected, got {numbers.dtype} {list(numbers.shape)}")
+    numbers = numbers.reshape(-1).to(device="cpu", dtype=torch.int64)
+    for number in numbers.unique().tolist():
+        if number != NO_LABEL and not 0 <= number < len(class_names):
+            raise _no_such(number, class_names)
+    return numbers
+
+
+def _no_such(label: Any, class_names: Sequence[str]) -> ValueError:
+    given = label if isinstance(label, str) else shown(label)
+    if not class_names:
+        return ValueError(f"label={given}: this prior was trained without labels, leave label out")
+    last = len(class_names) - 1
+    if list(class_names) == [str(number) for number in range(last + 1)]:
+        return ValueError(f"label={given}: classes are 0 to {last}")
+    listed = ", ".join(class_names[:20]) + (", …" if len(class_names) > 20 else "")
+    if called_by_numbers(class_names):
+        return ValueError(f"label={given}: classes are {listed}")
+    return ValueError(f"label={given}: classes are 0 to {last} or by name {listed}")
