@@ -45,18 +45,28 @@ class TokenizerTraining(LightningModule):
         self.quality = reconstruction_quality()
         self.use = CodeUse(model.layout)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch."""
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Return the ``loss`` of one batch, its terms ``reconstruction`` and ``quantizer``, and ``codes [B, T]``."""
         images = self.augmentation(batch["images"], batch["draws"], self.seed)
         passed = self.model(images)
         reconstruction = self._reconstruction_loss(passed, images)
-        loss = reconstruction + passed.loss
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/reconstruction", reconstruction)
-        self.log("train/quantizer", passed.loss)
-        use = use_of_codes(count_codes(passed.codes, self.model.layout), self.model.layout)  # of this batch alone
+        return {
+            "loss": reconstruction + passed.loss,
+            "reconstruction": reconstruction,
+            "quantizer": passed.loss,
+            "codes": passed.codes,
+        }
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log every so many steps: the loss, its terms, and the perplexity of the batch's codes."""
+        if not outputs or not self._step_is_logged:
+            return
+        # Lightning divides the loss by the number of batches of a step.
+        self.log("train/loss", outputs["reconstruction"] + outputs["quantizer"], prog_bar=True)
+        self.log("train/reconstruction", outputs["reconstruction"])
+        self.log("train/quantizer", outputs["quantizer"])
+        use = use_of_codes(count_codes(outputs["codes"], self.model.layout), self.model.layout)
         self.log_dict({f"train/{name}": value for name, value in use.items() if name.startswith("perplexity")})
-        return loss
 
     def _reconstruction_loss(self, passed: Reconstruction, images: Tensor) -> Tensor:
         # Nats per dimension are a squared error over twice the error's own variance, so they and the quantizer's loss,
@@ -95,3 +105,8 @@ class TokenizerTraining(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and schedule that were asked for."""
         return self.optimization(self.model, self.trainer.max_steps)
+
+    @property
+    def _step_is_logged(self) -> bool:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return self.trainer.should_stop or self.trainer.global_step % every == 0

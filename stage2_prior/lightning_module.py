@@ -48,13 +48,17 @@ class PriorTraining(LightningModule):
         """Mean nats of each grid's codes over the split."""
         return [mean for mean in self.nats if isinstance(mean, MeanMetric)]
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Nats per code of one batch."""
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Return the nats per code of one batch, as ``loss`` and as ``nats``."""
         labels = batch["labels"]
         hidden = torch.rand(len(labels), device=labels.device) < self.label_dropout
-        loss = self.model.nats(batch["codes"], labels.masked_fill(hidden, NO_LABEL)).mean()
-        self.log("train/nats", loss, prog_bar=True)
-        return loss
+        nats = self.model.nats(batch["codes"], labels.masked_fill(hidden, NO_LABEL)).mean()
+        return {"loss": nats, "nats": nats}  # Lightning divides the loss by the number of batches of a step
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log the nats per code, every so many steps."""
+        if outputs and self._step_is_logged:
+            self.log("train/nats", outputs["nats"], prog_bar=True)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Gather the nats of one batch of held-out codes, labels shown."""
@@ -84,3 +88,8 @@ class PriorTraining(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and schedule that were asked for."""
         return self.optimization(self.model, self.trainer.max_steps)
+
+    @property
+    def _step_is_logged(self) -> bool:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return self.trainer.should_stop or self.trainer.global_step % every == 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from pipelines.distributed.environment import PATIENCE
 
@@ -40,6 +41,17 @@ def on_any(flag: bool) -> bool:
     flags = torch.tensor([flag], dtype=torch.uint8, device=device)
     dist.all_reduce(flags, dist.ReduceOp.MAX)
     return bool(flags)
+
+
+def max_over_ranks(values: Tensor) -> Tensor:
+    """Return the largest of each value over all processes; all of them ask, and none waits before it reads.
+
+    Args:
+        values: Any shape, on the device that the processes communicate from; overwritten.
+    """
+    if ranks() > 1:
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values
 
 
 def say_once(error: str) -> bool:

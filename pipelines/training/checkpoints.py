@@ -121,7 +121,7 @@ class Checkpoints(Checkpoint):
         if step == self._done:
             return
         self._done = step
-        stopping = collectives.on_any(self.stop.requested)
+        stopping = self.stop.agreed
         if stopping or worth_keeping or step % self.every == 0 or step == trainer.max_steps:
             self._save(trainer)
         if stopping:

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: their step does not happen."""
+"""Losses and gradients that are not finite: their step is skipped, and nothing that is not finite is saved."""
 
 from __future__ import annotations
 
@@ -13,63 +13,104 @@ from torch.optim import Optimizer
 
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import full_tensor
+from pipelines.training.deferred_read import DeferredRead
+from pipelines.training.preemption import StopRequest
 
 
 class SkipNonFinite(Callback):
     """Skips an optimiser step whose loss or gradient is not finite on any rank.
 
-    The gradients are dropped on all ranks, so that optimisers leave weights and their own state as they are; modules
-    see it by that (:class:`~stage1_vqvae.lightning_module.TokenizerTraining` then leaves the codebook too). The batches
-    of the step are passed over. A gradient whose squared norm overflows is not finite either: its second moments would
-    not be.
+    A skipped step leaves the weights and the optimiser's state as they are and has no gradients at its end, on all
+    ranks; by that modules see that it was skipped
+    (:class:`~stage1_vqvae.lightning_module.TokenizerTraining` then leaves the codebook too). The batches of the step
+    are passed over. A gradient whose squared norm overflows is not finite either: its second moments would not be.
+
+    A fused optimiser is told on the device, by the ``found_inf`` of torch's gradient scaler, and the host reads the
+    decision while the device updates the weights. For any other optimiser the host decides before the step.
+
+    Ranks talk once a step: whether this process was asked to stop goes along.
 
     Args:
         limit: Skipped steps in a row that end the training.
+        stop: Learns whether any rank was asked to stop.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, stop: StopRequest) -> None:
         self.limit = limit
         self.skipped = 0
         self.in_a_row = 0
+        self._stop = stop
+        self._step = 0  # the step that is decided on, from 1
         self._loss: Tensor | None = None  # of the batches of the step so far, summed
+        self._decision: DeferredRead | None = None  # of the step that the optimiser is making
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Follow the optimiser's steps."""
+        trainer.optimizers[0].register_step_post_hook(self._after_step)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Note the loss."""
         self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Drop the gradients if anything is not finite.
+        """Find out whether anything is not finite.
 
         Raises:
-            ValueError: If that was so for too many steps in a row.
+            ValueError: If that was so for too many steps in a row, and the optimiser is not fused.
         """
         assert self._loss is not None
+        loss, self._loss = self._loss, None
+        self._step = trainer.global_step + 1
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = full_tensor(torch.nn.utils.get_total_norm(gradients)).float()
-        finite = bool(torch.isfinite(self._loss.float() + norm.square()))
-        loss, self._loss = self._loss, None
-        if not collectives.on_any(not finite):
-            self.in_a_row = 0
-            return
-        optimizer.zero_grad(set_to_none=True)
-        self.skipped += 1
-        self.in_a_row += 1
-        pl_module.log("train/skipped", float(self.skipped))
-        if self.in_a_row >= self.limit:
-            raise ValueError(
-                f"step {trainer.global_step + 1}: the loss ({float(loss):g}) or its gradient (norm {float(norm):g}) "
-                f"was not finite for {self.in_a_row} steps in a row: lower the learning rate, set gradient_clip_val, "
-                "or look for what the data holds"
-            )
+        nonfinite = (~torch.isfinite(loss.float() + norm.square())).float()
+        flags = collectives.max_over_ranks(torch.stack([nonfinite, torch.full_like(norm, self._stop.requested)]))
+        self._decision = DeferredRead(torch.cat([flags, torch.stack([loss.float(), norm])]))
+        sharded = any(isinstance(gradient, DTensor) for gradient in gradients)
+        if trainer.scaler is None and not sharded and all(group.get("fused") for group in optimizer.param_groups):
+            optimizer.found_inf = flags[0]  # type: ignore[attr-defined]
+        else:
+            self._decide(optimizer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log how many steps were skipped so far, after one that was."""
+        if self.in_a_row:
+            pl_module.log("train/skipped", float(self.skipped))
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts."""
+        """Return the counts."""
         return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.skipped, self.in_a_row = state_dict["skipped"], state_dict["in_a_row"]
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._decision is not None:
+            del optimizer.found_inf  # type: ignore[attr-defined]
+            self._decide(optimizer)
+
+    def _decide(self, optimizer: Optimizer) -> None:
+        """Read the decision; drop the gradients of a step that is skipped."""
+        assert self._decision is not None
+        nonfinite, stop, loss, norm = self._decision.wait()
+        self._decision = None
+        self._stop.agree(bool(stop))
+        if not nonfinite:
+            self.in_a_row = 0
+            return
+        optimizer.zero_grad(set_to_none=True)
+        self.skipped += 1
+        self.in_a_row += 1
+        if self.in_a_row >= self.limit:
+            raise ValueError(
+                f"step {self._step}: the loss ({loss:g}) or its gradient (norm {norm:g}) "
+                f"was not finite for {self.in_a_row} steps in a row: lower the learning rate, set gradient_clip_val, "
+                "or look for what the data holds"
+            )
 
 
 def refuse_non_finite(module: nn.Module) -> None:
@@ -86,7 +127,7 @@ def refuse_non_finite(module: nn.Module) -> None:
 
 
 def faults(module: nn.Module) -> Iterator[str]:
-    """What is not finite in a module's parameters and buffers; of a sharded parameter in this rank's part."""
+    """Say what is not finite in a module's parameters and buffers; of a sharded parameter in this rank's part."""
     for name, parameter in module.named_parameters():
         part = parameter.to_local() if isinstance(parameter, DTensor) else parameter
         if not torch.isfinite(part).all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from math import cos, pi
 from typing import Any, Literal
 
@@ -43,9 +43,12 @@ class Optimization:
 
     def __call__(self, module: nn.Module, max_steps: int) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns for the parameters of ``module``."""
-        optimizer = torch.optim.AdamW(
-            self._groups(module.parameters()), lr=self.learning_rate, betas=(self.betas[0], self.betas[1])
-        )
+        groups = self._groups(module.parameters())
+        fused = has_fused_adamw(groups[0]["params"][0].device if groups[0]["params"] else torch.device("cpu"))
+        # Said of the groups, not of the optimiser: a gradient scaler leaves unscaling to an optimiser that is fused.
+        groups = [{**group, "fused": fused} for group in groups]
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.betas[0], self.betas[1]))
+        optimizer.register_load_state_dict_pre_hook(partial(_on_this_device, fused))
         factor = partial(self.factor, max_steps=max_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -64,3 +67,20 @@ class Optimization:
             {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
+
+
+@cache
+def has_fused_adamw(device: torch.device) -> bool:
+    """Whether one kernel can update all parameters on a device; found out by a step with it."""
+    parameter = nn.Parameter(torch.zeros(1, device=device))
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        torch.optim.AdamW([parameter], fused=True).step()
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def _on_this_device(fused: bool, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved state with the kernel of this device in place of that of the device it was saved on."""
+    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}

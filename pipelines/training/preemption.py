@@ -22,11 +22,21 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._agreed = False
 
     @property
     def requested(self) -> bool:
         """Whether a signal came to this process."""
         return self.signal is not None
+
+    @property
+    def agreed(self) -> bool:
+        """Whether a signal came to any process, as all of them found in the last step; of one process, until now."""
+        return self.requested if collectives.ranks() == 1 else self._agreed
+
+    def agree(self, requested_anywhere: bool) -> None:
+        """Take note of what all processes found together in a step."""
+        self._agreed = requested_anywhere
 
     def leave(self, step: int) -> NoReturn:
         """End the process after a step, on every rank, whichever was asked.
