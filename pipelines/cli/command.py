@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipelines.cli.mistakes import AlreadySaid, explain, one_line
 from pipelines.cli.signals import STOPPED
-from pipelines.config.conf import CONF
+from pipelines.config.conf import CONF, groups, options
 from pipelines.config.redaction import redact
 from pipelines.config.schema import check_settings
 from pipelines.config.settings import Settings
@@ -68,6 +68,7 @@ def command(config_name: str, task: str) -> Callable[[], None]:
 
     def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong; it is said here
+        OmegaConf.register_new_resolver("choices", choices, replace=True)  # for the text of --help
         try:
             if asked_for_info(sys.argv[1:]):
                 from pipelines.cli.info import show_info  # imports rich
@@ -83,6 +84,11 @@ def command(config_name: str, task: str) -> Callable[[], None]:
             conclude_sweep()
 
     return main
+
+
+def choices() -> str:
+    """Every group with its options, a line each."""
+    return "\n".join(f"{group}: {', '.join(options(group))}" for group in groups())
 
 
 HYDRAS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")

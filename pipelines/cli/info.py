@@ -9,10 +9,10 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from pipelines.cli.console import console
 from pipelines.config.conf import CONF, comments, options
 from pipelines.config.schema import SAMPLING, keys_of_command
 from pipelines.config.signatures import Argument, Signature, read_signature
@@ -50,10 +50,11 @@ def show_info(config_name: str, arguments: Sequence[str]) -> None:
         config = compose(config_name, overrides, return_hydra_config=True)
     choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+    console = Console(highlight=False)
     if not wanted:
         console.print("[bold]Choices[/], group=option:")
         for group in (group for group in choices if not group.startswith("hydra")):
-            _show_group(group, choices.get(group))
+            _show_group(console, group, choices.get(group))
     keys = [key for key in keys_of(plain, config_name, comments(config_name, choices)) if _wanted(key.path, wanted)]
     console.print(f"\n[bold]Keys[/] of {' '.join(['this choice', *overrides])}, key=value:" if keys else "no such key")
     for key in keys:
@@ -75,7 +76,7 @@ def _wanted(path: str, wanted: Sequence[str]) -> bool:
     return not wanted or any(f"{path}.".startswith(f"{word}.") for word in wanted)
 
 
-def _show_group(group: str, chosen: str | None) -> None:
+def _show_group(console: Console, group: str, chosen: str | None) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for option, text in options(group).items():
         table.add_row("  *" if option == chosen else "   ", f"[cyan]{group}={option}[/]", _plain(text))

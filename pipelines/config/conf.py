@@ -42,27 +42,31 @@ def read(name: str) -> dict[str, Any]:
 
 def comments(config_name: str, choices: Mapping[str, str]) -> dict[str, str]:
     """Comments by key, of a command's file, the chosen options and the files that these begin with."""
-    files = [(name, "") for name in with_parents("", config_name)]
-    for group, chosen in choices.items():
-        if group != "experiment" and not group.startswith("hydra"):
-            package = (group.partition("@")[2] or group).replace("/", ".")
-            files += [(name, package) for name in with_parents(group.partition("@")[0], chosen)]
     found: dict[str, str] = {}
-    for name, package in files:
-        found = comments_of(CONF / f"{name}.yaml", package) | found
+    for name in with_parents(config_name):
+        found = comments_of(CONF / f"{name}.yaml", _package(name)) | found
+    for place, chosen in choices.items():
+        group, _, package = place.partition("@")
+        if group != "experiment" and not group.startswith("hydra"):
+            for name in with_parents(f"{group}/{chosen}"):
+                moved = package if package and name.startswith(f"{group}/") else _package(name)
+                found |= {
+                    key: text for key, text in comments_of(CONF / f"{name}.yaml", moved).items() if key not in found
+                }
     return found
 
 
-def with_parents(group: str, option: str) -> list[str]:
-    """The files of an option: its own, and those of its group that its defaults begin with."""
-    name = f"{group}/{option}".lstrip("/")
+def _package(name: str) -> str:
+    return name.rpartition("/")[0].replace("/", ".")
+
+
+def with_parents(name: str) -> list[str]:
+    """A file and those that its defaults name without choosing an option, by their paths without ``.yaml``."""
     if not (CONF / f"{name}.yaml").is_file():  # null, or an option of a folder of the user's
         return []
+    folder = name.rpartition("/")[0]
     parents = [entry for entry in read(name).get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    inside = [entry for entry in parents if not entry.startswith("/")]
-    outside = [entry[1:] for entry in parents if entry.startswith("/")]
-    found = [file for parent in inside for file in with_parents(group, parent)]
-    return [name, *found, *(file for parent in outside for file in with_parents("", parent))]
+    return [name, *(file for parent in parents for file in with_parents(f"{folder}/{parent}".lstrip("/")))]
 
 
 def comments_of(file: Path, prefix: str = "") -> dict[str, str]:

@@ -4,6 +4,7 @@ Checked from source alone: nothing that a configuration names is imported here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NotRequired, TypedDict, get_type_hints, is_typeddict
 
 from pipelines.config.instantiate import OWN, check_arguments, check_package
@@ -183,7 +184,8 @@ def check_settings(settings: Settings, config_name: str) -> None:
     if "sampling" in settings:
         asked = {key: value for key, value in settings["sampling"].items() if value != RECIPE}
         check_target(SAMPLING, asked, "" if config_name in FROM_RECIPE else "sampling", settings["trust"])
-    for path, node in _targets(settings, ""):
+    # Outer nodes first: one that others are interpolated from is called by the name that the command line knows.
+    for path, node in sorted(_targets(settings, ""), key=lambda found: found[0].count(".")):
         arguments = {key: value for key, value in node.items() if key != "_target_"}
         check_target(node["_target_"], arguments, path, settings["trust"])
 
@@ -192,7 +194,8 @@ def keys_of_command(config_name: str) -> dict[str, Signature]:
     """What the nodes without a target take, by path, outer ones first; the root's path is empty."""
     known = dict(_known(COMMANDS[config_name], ""))
     if config_name in FROM_RECIPE:
-        known[""] |= {name: Argument(required=False) for name in read_signature(SAMPLING) or ()}
+        for name, argument in (read_signature(SAMPLING) or {}).items():
+            known[""][name] = replace(argument, hint=argument.hint | Literal[RECIPE], required=False)
     return known
 
 

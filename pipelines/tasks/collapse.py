@@ -52,7 +52,7 @@ def collapse(settings: Settings) -> None:
     output = Path(settings["output"])
     model = build(settings["autoencoder"], "autoencoder", settings["trust"])
     optimization = build(settings["optimization"], "optimization", settings["trust"])
-    trainer = build({"_target_": "pipelines.training.StageTrainer", **settings["trainer"]}, "trainer")
+    trainer = build(settings["trainer"], "trainer")
     hardware = build(settings["hardware"], "hardware")
     depends = {name: settings[name] for name in ("autoencoder", "optimization", "trainer", "batch_size", "seed")}
     images = open_images(settings)

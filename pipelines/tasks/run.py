@@ -75,9 +75,7 @@ def check(settings: Settings) -> None:
     for stage in ("stage1", "stage2"):
         callbacks(settings, stage)
         build(settings[stage]["optimization"], f"{stage}.optimization", trust)
-        trainer = build(
-            {"_target_": "pipelines.training.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer"
-        )
+        trainer = build(settings[stage]["trainer"], f"{stage}.trainer")
     if build(settings["hardware"], "hardware").sharded:
         refuse_ema_with_fsdp(trainer)
     build(settings["data"], "data", trust)

@@ -36,7 +36,7 @@ def train_stage1(settings: Settings) -> None:
     model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization", trust)
-    trainer = build({"_target_": "pipelines.training.StageTrainer", **stage["trainer"]}, "stage1.trainer")
+    trainer = build(stage["trainer"], "stage1.trainer")
     hardware = build(settings["hardware"], "hardware")
     own = callbacks(settings, "stage1")
     tracker = build(settings["logger"], "logger", trust)

@@ -130,7 +130,7 @@ def check_training(settings: Settings) -> None:
 
 def stage_trainer(settings: Settings) -> StageTrainer:
     """How long and how carefully stage two trains."""
-    return build({"_target_": "pipelines.training.StageTrainer", **settings["stage2"]["trainer"]}, "stage2.trainer")
+    return build(settings["stage2"]["trainer"], "stage2.trainer")
 
 
 def train_part(

@@ -42,7 +42,7 @@ COLLAPSE = [name for name in options("experiment") if name.startswith("collapse_
 def test_collapse_experiments_build(name):
     settings = compose(f"experiment={name}", command="collapse")
     assert isinstance(build(settings["autoencoder"], "autoencoder"), LatentPixelModel)
-    build({"_target_": "pipelines.training.StageTrainer", **settings["trainer"]}, "trainer")
+    build(settings["trainer"], "trainer")
 
 
 @pytest.mark.parametrize("name", sorted(set(options("experiment")) - set(COLLAPSE)))
@@ -55,7 +55,7 @@ def test_experiments_build(name):
     build(settings["data"], "data")
     for stage in ("stage1", "stage2"):
         build(settings[stage]["optimization"], f"{stage}.optimization")
-        build({"_target_": "pipelines.training.StageTrainer", **settings[stage]["trainer"]}, f"{stage}.trainer")
+        build(settings[stage]["trainer"], f"{stage}.trainer")
 
 
 OWN_EXPERIMENTS = set(options("experiment")) - set(COLLAPSE)
