@@ -1,0 +1,46 @@
+"""``make mutants``: which tests belong to a file, and what Mutmut is told."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests import mutants
+from tests.support.pages import ROOT
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("stage1_vqvae/losses.py", "tests/stage1_vqvae/test_losses.py"),
+        ("stage1_vqvae/quantizers/shapes.py", "tests/stage1_vqvae/quantizers"),  # without a test of its own
+    ],
+)
+def test_the_tests_of_a_file_are_its_mirror(path, expected):
+    assert mutants.tests_of(Path(path)) == expected
+
+
+@pytest.mark.parametrize("path", ["stage1_vqvae/nothing.py", "conf/config.yaml", "README.md"])
+def test_other_files_are_refused(path):
+    with pytest.raises(SystemExit, match=f"{path}: a file below stage1_vqvae, stage2_prior, pipelines expected"):
+        mutants.tests_of(Path(path))
+
+
+def test_what_mutmut_is_told_is_toml():
+    told = tomllib.loads(mutants.settings_of([Path("stage1_vqvae/losses.py")], ["tests/a.py", "tests/b.py"]))["tool"][
+        "mutmut"
+    ]
+    assert told["only_mutate"] == ["stage1_vqvae/losses.py"]
+    assert told["pytest_add_cli_args_test_selection"] == ["tests/a.py", "tests/b.py"]
+
+
+@pytest.mark.slow
+def test_mutants_that_tests_do_not_notice_are_shown():
+    blind = "tests/stage1_vqvae/test_losses.py::test_variance_is_positive"
+    command = [sys.executable, "-m", "tests.mutants", "stage1_vqvae/losses.py", "--tests", blind]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 1, shown.stdout + shown.stderr
+    assert "-def __init__(self, data_variance: float = 1.0) -> None:" in shown.stdout
+    assert "+def __init__(self, data_variance: float = 2.0) -> None:" in shown.stdout
