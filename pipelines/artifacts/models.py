@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -144,7 +145,8 @@ def _by_class_name(plain: Any) -> Any:
 def load_tokenizer(folder: str | Path, trust: Sequence[str] = ()) -> tuple[Tokenizer, Saved]:
     """The tokenizer of a folder, in eval mode, and what is known of it."""
     saved = Saved.open(folder, "tokenizer")
-    model = build(saved.config["model"], f"{folder}/config.yaml", trust)
+    with torch.random.fork_rng(devices=[]):  # the random start, which is not kept, costs the process no numbers
+        model = build(saved.config["model"], f"{folder}/config.yaml", trust)
     saved.load_weights(model)
     return model.eval(), saved
 
@@ -168,9 +170,9 @@ def load_prior(folder: str | Path, tokenizer: str, trust: Sequence[str] = ()) ->
             "use the tokenizer it belongs to, or extract codes and train the prior again"
         )
     layout = CodeLayout.from_dict(saved.config["layout"])
-    model = build(
-        saved.config["model"], f"{folder}/config.yaml", trust, layout=layout, num_classes=saved.config["num_classes"]
-    )
+    classes = saved.config["num_classes"]
+    with torch.random.fork_rng(devices=[]):
+        model = build(saved.config["model"], f"{folder}/config.yaml", trust, layout=layout, num_classes=classes)
     saved.load_weights(model)
     return model.eval(), saved
 

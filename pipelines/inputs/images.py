@@ -76,7 +76,7 @@ def _from_array(
     array = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
     if array.numel() == 0:
         raise ValueError(f"images: at least one expected, got shape {list(array.shape)}")
-    ordered = _channels_first(_in_unit_range(array), image_size, channels, resize)
+    ordered = _channels_first(in_unit_range(array), image_size, channels, resize)
     if tuple(ordered.shape[2:]) == image_size:
         return ordered
     height, width = image_size
@@ -87,7 +87,7 @@ def _from_array(
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255
 
 
-def _in_unit_range(array: Tensor) -> Tensor:
+def in_unit_range(array: Tensor) -> Tensor:
     """Float32 in [0, 1] of uint8 or of floats that are there already."""
     if array.dtype == torch.uint8:
         return array.float() / 255

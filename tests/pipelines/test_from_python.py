@@ -1,0 +1,206 @@
+"""Training from Python: every form of images trains alike, and the process is left as it was found."""
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+from torch.utils.data import Dataset
+
+from pipelines import Generator, train
+from pipelines.config.compose import composed_settings, override
+from pipelines.inputs.training_images import training_images
+from stage1_vqvae.files import read_yaml, sha256
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+LABELS = np.arange(40) % 2
+TINY = {
+    "stage1": {"model": {"width": 8, "residual_width": 4, "residual_layers": 1}, "batch_size": 8},
+    "stage1.quantizer": {"dim": 4, "codebook_size": 8},
+    "stage1.trainer": {"max_steps": 4, "validate_every": 2, "checkpoint_every": 2},
+    "stage2": "transformer_small",
+    "stage2.model": {"width": 16, "layers": 1, "heads": 2},
+    "stage2.batch_size": 8,
+    "stage2.trainer": {"max_steps": 4, "validate_every": 2, "checkpoint_every": 2},
+    "n": 4,
+}
+
+
+class Pairs(Dataset):
+    """As torchvision's data sets: pairs of a PIL image and a number."""
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, index):
+        return Image.fromarray(IMAGES[index]), int(LABELS[index])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("python") / "run"
+    settings = {**TINY, "data.cache": str(folder.parent / "cache")}
+    return folder, settings, train(IMAGES, LABELS, output=folder, settings=settings)
+
+
+def test_arrays_in_a_generator_out(trained):
+    folder, _, generator = trained
+    assert generator.sample(3, label=1).images.shape == (3, 3, 16, 16)
+    assert generator.class_names == ("0", "1")
+    assert (folder / "report.html").exists()
+    assert generator.sample(4) == Generator.load(folder).sample(4)
+
+
+def test_the_same_call_finds_it_done_and_other_images_are_refused(trained, capsys):
+    folder, settings, generator = trained
+    before = sha256(folder / "prior" / "model.safetensors")
+    again = train(torch.from_numpy(IMAGES).movedim(-1, 1), LABELS.tolist(), output=folder, settings=settings)
+    assert "already trained" in capsys.readouterr().out
+    assert again.fingerprint == generator.fingerprint
+    changed = IMAGES.copy()
+    changed[0] = 0
+    with pytest.raises(ValueError, match="of other settings"):
+        train(changed, LABELS, output=folder, settings=settings)
+    with pytest.raises(ValueError, match="seed: 0, now 1"):
+        train(IMAGES, LABELS, output=folder, seed=1, settings=settings)
+    assert sha256(folder / "prior" / "model.safetensors") == before
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        IMAGES,
+        torch.from_numpy(IMAGES).permute(0, 3, 1, 2),
+        IMAGES / 255,
+        list(IMAGES),
+        [Image.fromarray(one) for one in IMAGES],
+        Pairs(),
+        [(one, label) for one, label in zip(IMAGES, LABELS, strict=True)],
+        [{"image": Image.fromarray(one), "label": label} for one, label in zip(IMAGES, LABELS, strict=True)],
+        [{"img": one, "target": torch.tensor(label)} for one, label in zip(IMAGES, LABELS, strict=True)],
+    ],
+    ids=["array", "tensor", "floats", "arrays", "PIL", "dataset", "pairs", "mappings", "tensors in mappings"],
+)
+def test_every_form_of_images_is_the_same_array(form):
+    found = training_images(form)
+    assert np.array_equal(found.images, IMAGES)
+    if found.labels is not None:
+        assert found.labels.tolist() == LABELS.tolist()
+    assert training_images(form, [str(label) for label in LABELS]).labels.tolist() == [str(label) for label in LABELS]
+
+
+def test_a_hugging_face_data_set():
+    datasets = pytest.importorskip("datasets")
+    made = datasets.Dataset.from_dict({"image": [Image.fromarray(one) for one in IMAGES], "label": LABELS.tolist()})
+    found = training_images(made)
+    assert np.array_equal(found.images, IMAGES)
+    assert found.labels.tolist() == LABELS.tolist()
+
+
+def test_files_and_pictures_are_fitted_as_in_training(tmp_path):
+    paths = []
+    for number, size in enumerate(((16, 16), (20, 30))):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("L", size, 100).save(paths[-1])
+    found = training_images(paths)
+    assert found.images.shape == (2, 16, 16, 1)  # the first one's size, grey
+    assert training_images(paths, image_size=(8, 12), channels=3).images.shape == (2, 8, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (IMAGES[:0], None, "at least one expected"),
+        ([], None, "at least one expected"),
+        (IMAGES.astype(np.int64), None, "uint8 of 0 to 255 or floats"),
+        (IMAGES.astype(np.float32), None, "e.g. images / 255"),
+        (IMAGES[..., 0][0], None, r"\[N, H, W, C\]"),
+        (np.zeros((2, 7, 7, 9), np.uint8), None, "1 to 4 channels expected"),
+        (np.zeros((2, 3, 7, 1), np.uint8), None, "first or last: say so by data.channels"),
+        (IMAGES, LABELS[:3], "labels: one for each of 40"),
+        (IMAGES, LABELS / 2, "integers or texts"),
+        ([IMAGES[0], IMAGES[0][:8]], None, "arrays of one shape expected"),
+        ([{"picture": IMAGES[0]}], None, "an example with a key"),
+        ([(1, 2, 3)], None, "a pair of image and label"),
+        (["no/such.png"], None, "no/such.png is no readable image"),
+        (7, None, "a folder or file, array"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused_in_one_line(images, labels, message):
+    with pytest.raises(ValueError, match=message) as error:
+        training_images(images, labels)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_and_mistakes_in_settings(tmp_path):
+    with pytest.raises(ValueError, match="images: there is no nowhere"):
+        train("nowhere", output=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"stage1.model.widht: no such key; did you mean width\?"):
+        train(IMAGES, output=tmp_path / "run", settings={"stage1.model.widht": 8})
+    with pytest.raises(ValueError, match="mnist5"):
+        train(output=tmp_path / "run", experiment="mnist5")
+    with pytest.raises(ValueError, match="batch_size"):
+        train(IMAGES, output=tmp_path / "run", settings={**TINY, "stage1.batch_size": 64})
+    assert not (tmp_path / "run" / "tokenizer").exists()
+
+
+def test_settings_are_those_of_the_command_line():
+    given = {"stage2": "pixelcnn", "stage1": {"trainer": {"max_steps": 7}}, "label": "a b'c", "stage1.model.padding": 2}
+    settings = composed_settings("config", given)
+    assert settings["stage2"]["model"]["_target_"] == "stage2_prior.pixelcnn.PixelCNN"
+    assert settings["stage1"]["trainer"]["max_steps"] == 7
+    assert settings["label"] == "a b'c"
+    assert settings["stage1"]["model"]["padding"] == 2
+    assert override("data.image_size", (4, 6)) == "++data.image_size=[4,6]"
+    assert override("stage2", "pixelcnn") == "stage2=pixelcnn"
+    assert override("label", None) == "++label=null"
+
+
+def test_the_process_is_left_as_it_was_found(trained):
+    folder, settings, _ = trained
+
+    def state():
+        return (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            torch.get_rng_state().tolist(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.get_default_dtype(),
+            [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+            logging.getLogger("pytorch_lightning").level,
+            {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+            GlobalHydra.instance().is_initialized(),
+        )
+
+    before = state()
+    train(IMAGES, LABELS, output=folder, settings=settings)
+    with pytest.raises(ValueError, match="of other settings"):
+        train(IMAGES, LABELS, output=folder, settings={**settings, "stage1.batch_size": 4})
+    assert state() == before
+
+
+def test_validation_of_ones_own(tmp_path):
+    settings = {**TINY, "data.cache": str(tmp_path / "cache")}
+    held = RNG.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+    train(IMAGES, output=tmp_path / "run", validation=held, settings=settings)
+    images = read_yaml(tmp_path / "run" / "tokenizer" / "settings.yaml")["images"]
+    assert {name: split["count"] for name, split in images.items()} == {"train": 40, "validation": 6}
+
+
+def test_loading_a_generator_imports_nothing_that_trains(trained):
+    code = (
+        "import sys; from pipelines import Generator\n"
+        f"Generator.load({str(trained[0])!r}).sample(1)\n"
+        "heavy = {'pytorch_lightning', 'wandb', 'datasets', 'torchmetrics', 'hydra'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
