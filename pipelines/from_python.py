@@ -36,8 +36,8 @@ def train(
 
     Args:
         images: A folder, a ``.parquet``, ``.npy`` or ``.npz`` file; an array or tensor ``[N, H, W, C]``,
-            ``[N, C, H, W]`` or ``[N, H, W]`` of uint8 or of floats in [0, 1]; a sequence of paths or PIL images; a data set of torch or
-            Hugging Face. None for the data of ``experiment`` or of ``settings``.
+            ``[N, C, H, W]`` or ``[N, H, W]`` of uint8 or of floats in [0, 1]; a sequence of paths or PIL images; a data
+            set of torch or Hugging Face. None for the data of ``experiment`` or of ``settings``.
         labels: One for each image, integers or texts; None for those of a folder or data set, if it has any.
         output: The run's folder.
         experiment: A recipe, a file of ``conf/experiment``.

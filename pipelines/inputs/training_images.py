@@ -42,8 +42,8 @@ def training_images(
 
     Args:
         images: An array or tensor, ``[N, H, W, C]``, ``[N, C, H, W]`` or ``[N, H, W]``, of uint8 or of floats in
-            [0, 1]; a sequence of images (arrays, tensors, PIL images, paths); or a data set of torch or Hugging Face: of images
-            alone, of pairs of image and label, or of mappings.
+            [0, 1]; a sequence of images (arrays, tensors, PIL images, paths); or a data set of torch or Hugging Face:
+            of images alone, of pairs of image and label, or of mappings.
         labels: One for each image, integers or texts; None takes those of a data set, if it has any.
         image_size: ``(H, W)`` that PIL images and files are fitted to; None for that of the first.
         channels: That they are brought to; None for 1 where the first is grey, else 3.
