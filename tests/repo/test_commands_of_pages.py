@@ -41,6 +41,8 @@ def folder(tmp_path_factory, tiny_run):
         path = folder / "my_images" / ("cats" if index % 2 else "dogs") / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(path)
+    pixels = rng.integers(0, 256, (24, 40, 36, 3), dtype=np.uint8)
+    np.savez(folder / "my_images.npz", images=pixels, labels=np.arange(24) % 2)
     write_parquet(folder / "my_images" / "train.parquet", folder)
     for split in ("train", "test"):
         write_parquet(folder / "my_cifar10" / f"{split}-00000-of-00001.parquet", folder)
@@ -61,7 +63,7 @@ def write_parquet(path, folder):
 def smallest(words):
     """Settings that a command does not make itself, as small as they can be."""
     given = {word.split("=")[0] for word in words}
-    extra = [] if "data=folder" in words or "data=parquet" in words else ["experiment=mnist5k"]
+    extra = [] if {"data=folder", "data=numpy", "data=parquet"}.intersection(words) else ["experiment=mnist5k"]
     hierarchy = any(word.startswith("experiment=") and "vqvae2" in word for word in words)
     tiny = [word for word in (HIERARCHY if hierarchy else TINY) if not word.startswith("experiment=")] + extra
     if hierarchy and any("transformer" in word for word in words):

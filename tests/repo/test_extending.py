@@ -115,7 +115,6 @@ def test_the_quantizer_goes_into_composites(composite, folder, run_here):
     assert (folder / f"runs/{composite}/tokenizer/model.safetensors").exists()
 
 
-@pytest.mark.xfail(reason="conf/stage2/_base.yaml is to come")
 def test_a_prior(folder, run_here):
     run_here(command_with("stage2=gru"))
     weights = load_file(folder / "runs/gru/prior/model.safetensors")
