@@ -14,22 +14,22 @@ from torch import Tensor
 from pipelines.artifacts.models import load_prior, load_tokenizer, sampling_settings
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.instantiate import check
-from pipelines.inputs.codes import codes_of, integer_codes
+from pipelines.inputs.codes import codes_of, integer_codes, prefix_codes
 from pipelines.inputs.images import images_of
 from pipelines.inputs.labels import Label, class_numbers, labels_of
 from pipelines.inputs.numbers import whole_number
-from pipelines.masks import held_codes
 from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
-from stage2_prior.sampling.batch_invariance import in_passes, pass_size
-from stage2_prior.sampling.inpainting import complete_images
-from stage2_prior.sampling.sampler import SamplingSettings, classes_in_turn, sample_images
+from stage2_prior.sampling.batch_invariance import BASE, MicroBatch, in_microbatches, plan
+from stage2_prior.sampling.inpainting import complete_images, held_codes
+from stage2_prior.sampling.sampler import classes_in_turn, sample_images
+from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.sliding_window import sample_larger_images, window_shape
 
 DECODED = 16
-"""Images that the networks see in one pass, so that one's bits do not depend on others; a divisor of every prior's."""
+"""Images that the networks compute at a time, so that the bits of one do not depend on others."""
 
 LARGEST_SEED = 2**64 - 1
 """A seed is one of 64 bits."""
@@ -96,49 +96,61 @@ class Generator:
         progress: Callable[[int], None] = lambda images: None,
         first: int = 0,
         image_size: tuple[int, int] | None = None,
+        prefix: Any = None,
+        on_position: Callable[[list[int], Tensor], None] | None = None,
         **settings: Any,
     ) -> Samples:
         """Draw new images.
 
-        On one kind of device image i is a function of (seed, i), its class and the settings alone, bit for bit: the
-        models compute in passes of a fixed size (:mod:`stage2_prior.sampling.batch_invariance`).
+        On one kind of device image i is a function of (seed, i), its class, its prefix and the settings alone, bit for
+        bit; see :mod:`stage2_prior.sampling.batch_invariance`.
 
         Args:
             n: How many.
             label: A class by number or name, several to take in turn (also as a tensor or array of numbers), -1 for the
                 null class, or None for all in turn.
             seed: Of the noise.
-            batch_size: Images whose codes are drawn before they are decoded, rounded up to whole passes.
-            progress: Called after every pass with the number of images in it.
+            batch_size: Images whose codes are drawn before they are decoded, rounded up to whole micro-batches.
+            progress: Called after every micro-batch with the number of images in it.
             first: Index of the first image: ``sample(8, first=8)`` goes on where ``sample(8)`` ended.
             image_size: ``(H, W)`` in pixels of images larger than the run's, drawn by a sliding window (see
                 :func:`~stage2_prior.sampling.sliding_window.sample_larger`); None for the run's own.
-            settings: Fields of :class:`~stage2_prior.sampling.sampler.SamplingSettings` in place of the recipe's.
+            prefix: The first codes of every image, integers ``[t]``, or of each, ``[n, t]``; the others are drawn.
+            on_position: Called after every position of a micro-batch with the indices of its images and their codes
+                so far, int64 ``[images, t]``; from several threads, one at a time.
+            settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
 
         Raises:
-            ValueError: If a number is out of range, or a class or a setting does not exist or is out of range.
+            ValueError: If a number is out of range, a class or a setting does not exist or is out of range, the prefix
+                does not fit, or one of ``prefix`` and ``on_position`` is given for larger images.
         """
         n, batch_size = whole_number(n, "n", 1), whole_number(batch_size, "batch_size", 1)
         first, seed = whole_number(first, "first", 0), whole_number(seed, "seed", 0, LARGEST_SEED)
         chosen = self.settings_with(**settings)
         larger = self.larger_grid(image_size)
+        if larger is not None and not (prefix is None and on_position is None):
+            raise ValueError("prefix and on_position are for images of the run's own size")
         labels = self.labels(first + n, label)
-        codes, images = [], []
-        size = self.whole_passes(batch_size)
+        known = None if prefix is None else prefix_codes(prefix, n, self.layout).to(self.device)
+        found, images = [], []
+        size = self.whole_microbatches(batch_size)
         edges = [first, *range((first // size + 1) * size, first + n, size), first + n]
         for start, stop in pairwise(edges):
             part = labels[start:stop].to(self.device)
             if larger is None:
-                drawn = sample_images(self.prior, part, seed, start, chosen, progress=progress)
+                held = None if known is None else known[start - first : stop - first]
+                drawn = sample_images(self.prior, part, seed, start, chosen, held, progress, on_position)
             else:
                 drawn = sample_larger_images(self.prior, part, seed, larger, start, chosen, progress)
-            codes.append(drawn.cpu())
-            images.append(self._decode(drawn, start, image_size))
-        return Samples(torch.cat(images), torch.cat(codes), labels[first:])
+            images.append(self._decode(drawn.codes, start, image_size))
+            found.append([each.cpu() for each in drawn])
+        codes, log_probs = (torch.cat(each) for each in zip(*found, strict=True))
+        return Samples(torch.cat(images), codes, labels[first:], log_probs)
 
-    def whole_passes(self, images: int) -> int:
-        """The number of images rounded up to that of whole passes of the prior."""
-        size = pass_size(self.layout, self.device)
+    def whole_microbatches(self, images: int) -> int:
+        """The number of images rounded up to that of whole micro-batches."""
+        on_cpu = self.device.type == "cpu"
+        size = BASE if on_cpu else plan(self.prior, range(images), self.device, size=self.settings.microbatch_size).size
         return -(-images // size) * size
 
     def larger_grid(self, image_size: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -159,7 +171,7 @@ class Generator:
         keep_mask: Any,
         labels: Label = None,
         seed: int = 0,
-        candidates: int = 1,
+        candidates: int | None = None,
         progress: Callable[[int], None] = lambda images: None,
         **settings: Any,
     ) -> Samples:
@@ -172,20 +184,21 @@ class Generator:
             labels: A class for all or one for each, by number or name; None or -1 for the null class.
             seed: Completion i is a function of its codes, its label and (seed, i) alone.
             candidates: Completions drawn for each image, of which one is taken that suits also the codes held after
-                the first drawn one; 1 takes no notice of them.
-            progress: Called after every pass with the number of images in it.
+                the first drawn one; 1 does not regard these. None: 16 for images that have such codes, 1 for others.
+            progress: Called after every micro-batch with the number of images in it.
             settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
 
         Raises:
             ValueError: If codes, mask or labels do not fit, or a setting does not exist or is out of range.
         """
         chosen = self.settings_with(**settings)
-        seed, candidates = whole_number(seed, "seed", 0, LARGEST_SEED), whole_number(candidates, "candidates", 1)
+        seed = whole_number(seed, "seed", 0, LARGEST_SEED)
+        candidates = None if candidates is None else whole_number(candidates, "candidates", 1)
         given = integer_codes(codes, self.layout).cpu()
         known = held_codes(given, torch.as_tensor(keep_mask).cpu(), self.layout).to(self.device)
         numbers = labels_of(labels, self.class_names, len(given))
-        drawn = complete_images(self.prior, numbers.to(self.device), known, seed, candidates, chosen, progress).cpu()
-        return Samples(self._decode(drawn.to(self.device)), drawn, numbers)
+        drawn = complete_images(self.prior, numbers.to(self.device), known, seed, candidates, chosen, progress)
+        return Samples(self._decode(drawn.codes), drawn.codes.cpu(), numbers, drawn.log_probs.cpu())
 
     def settings_with(self, **settings: Any) -> SamplingSettings:
         """The recipe's sampling settings with some replaced.
@@ -219,10 +232,12 @@ class Generator:
             ValueError: If they are of another type, range or size.
         """
         found = images_of(images, self.tokenizer.image_size, self.tokenizer.channels, resize)
-        return in_passes(self._encode_pass, 0, DECODED, found.to(self.device)).cpu()
 
-    def _encode_pass(self, images: Tensor) -> Tensor:
-        return self.tokenizer.encode(images * 2 - 1)
+        def encode(batch: MicroBatch, images: Tensor) -> list[Tensor]:
+            return [self.tokenizer.encode(images * 2 - 1).cpu()]
+
+        (codes,) = in_microbatches(encode, range(len(found)), DECODED, found.to(self.device))
+        return codes
 
     def decode(self, codes: Any) -> Tensor:
         """Images float32 ``[B, C, H, W]`` in [0, 1] of codes.
@@ -237,10 +252,11 @@ class Generator:
         return self._decode(codes_of(codes, self.layout).to(self.device))
 
     def _decode(self, codes: Tensor, first: int = 0, image_size: tuple[int, int] | None = None) -> Tensor:
-        def decode_pass(part: Tensor) -> Tensor:
-            return self.tokenizer.decode(part, image_size).cpu()
+        def decode(batch: MicroBatch, codes: Tensor) -> list[Tensor]:
+            return [self.tokenizer.decode(codes, image_size).cpu()]
 
-        return in_passes(decode_pass, first, DECODED, codes).add(1).div(2)
+        (images,) = in_microbatches(decode, range(first, first + len(codes)), DECODED, codes)
+        return images.add_(1).div_(2)
 
     def reconstruct(self, images: Any, resize: bool = False) -> Tensor:
         """Images float32 ``[B, C, H, W]`` in [0, 1] as they are after a way through their codes.
@@ -262,7 +278,12 @@ class Generator:
         """
         known = codes_of(codes, self.layout).to(self.device)
         numbers = labels_of(labels, self.class_names, len(known)).to(self.device)
-        return in_passes(self.prior.log_prob, 0, DECODED, known, numbers).cpu()
+
+        def log_prob(batch: MicroBatch, codes: Tensor, labels: Tensor) -> list[Tensor]:
+            return [self.prior.log_prob(codes, labels).cpu()]
+
+        (found,) = in_microbatches(log_prob, range(len(known)), DECODED, known, numbers)
+        return found
 
     def __repr__(self) -> str:
         height, width = self.tokenizer.image_size

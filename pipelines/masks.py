@@ -94,21 +94,3 @@ def kept_pixels(kept: Tensor, layout: CodeLayout, image_size: tuple[int, int], p
         padded = cells[0].repeat_interleave(tall, 0).repeat_interleave(wide, 1)
         pixels &= padded[padding : padding + height, padding : padding + width]
     return pixels
-
-
-def held_codes(codes: Tensor, keep_mask: Tensor, layout: CodeLayout) -> Tensor:
-    """Codes ``[B, T]`` with -1 where they are not kept.
-
-    Args:
-        codes: int64 ``[B, T]``; those that are not kept may be anything.
-        keep_mask: bool ``[B, T]`` or ``[T]``.
-        layout: How the codes are laid out.
-
-    Raises:
-        ValueError: If the shapes do not fit or a kept code does not exist.
-    """
-    if keep_mask.dtype != torch.bool or keep_mask.shape not in (codes.shape, codes.shape[1:]):
-        expected = f"{list(codes.shape)} or {list(codes.shape[1:])}"
-        raise ValueError(f"keep_mask is bool {expected}, got {keep_mask.dtype} {list(keep_mask.shape)}")
-    layout.check(codes.masked_fill(~keep_mask, 0))
-    return codes.masked_fill(~keep_mask, -1)

@@ -21,11 +21,18 @@ class Samples:
         images: float32 ``[N, C, H, W]`` in [0, 1].
         codes: int64 ``[N, T]``, what the prior drew.
         labels: int64 ``[N]``, the classes asked for; -1 without.
+        log_probs: Log-probability in nats of each code under the prior given its label, without guidance, temperature
+            and truncation, float32 ``[N, T]``; 0 for codes that were held.
     """
 
     images: Tensor
     codes: Tensor
     labels: Tensor
+    log_probs: Tensor
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.images, self.codes, self.labels, self.log_probs
 
     def __len__(self) -> int:
         return len(self.images)
@@ -33,24 +40,21 @@ class Samples:
     def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> Samples:
         """Some of the images, in the order asked for; of one number a single one, N = 1."""
         if isinstance(which, slice):
-            return Samples(self.images[which], self.codes[which], self.labels[which])
+            return Samples(*(tensor[which] for tensor in self._tensors))
         chosen = torch.arange(len(self))[torch.as_tensor(which)].reshape(-1)  # refuses what is out of range
-        return Samples(self.images[chosen], self.codes[chosen], self.labels[chosen])
+        return Samples(*(tensor[chosen] for tensor in self._tensors))
 
     def __iter__(self) -> Iterator[Samples]:
         return (self[number] for number in range(len(self)))
 
     def __add__(self, other: Samples) -> Samples:
         """These images and then others of the same run."""
-        pairs = ((self.images, other.images), (self.codes, other.codes), (self.labels, other.labels))
-        images, codes, labels = (torch.cat(pair) for pair in pairs)
-        return Samples(images, codes, labels)
+        return Samples(*(torch.cat(pair) for pair in zip(self._tensors, other._tensors, strict=True)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Samples):
             return NotImplemented
-        pairs = ((self.images, other.images), (self.codes, other.codes), (self.labels, other.labels))
-        return all(torch.equal(mine, theirs) for mine, theirs in pairs)
+        return all(torch.equal(mine, theirs) for mine, theirs in zip(self._tensors, other._tensors, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -86,8 +86,8 @@ class CodeLayout:
 
     def codebook_size_at(self) -> Tensor:
         """Codebook size of every position, int64 ``[T]``."""
-        sizes = torch.tensor(self.codebook_sizes)
-        return sizes.repeat_interleave(torch.tensor(self.lengths))
+        pairs = zip(self.codebook_sizes, self.lengths, strict=True)
+        return torch.tensor([size for size, length in pairs for _ in range(length)])
 
     def check(self, codes: Tensor) -> None:
         """Raise ValueError unless every code of ``codes [B, T]`` exists in its grid's codebook."""

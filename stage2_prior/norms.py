@@ -10,7 +10,7 @@ EPSILON = torch.finfo(torch.float32).eps
 
 
 class ChannelNorm(nn.RMSNorm):
-    """An RMSNorm over the channels of each place: no place knows more of others than before, nor of other images.
+    """An RMSNorm over the channels of each position of a grid, apart from all other positions and images.
 
     Args:
         channels: C.
@@ -27,12 +27,12 @@ class ChannelNorm(nn.RMSNorm):
 
 
 def normalised(x: Tensor, epsilon: Tensor, out: Tensor | None = None) -> Tensor:
-    """``x [..., D]`` over its root mean square, as an RMSNorm without a weight: fewer operations than PyTorch's.
+    """``x [..., D]`` over its root mean square: an RMSNorm without a weight, in fewer operations than PyTorch's.
 
     Args:
         x: ``[..., D]``.
-        epsilon: :data:`EPSILON`, ``[1]``, where x is.
-        out: Where the result is written, if not to memory of its own.
+        epsilon: :data:`EPSILON`, ``[1]``, on the device of ``x``.
+        out: Where the result is written; None allocates it.
     """
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     scale = torch.addcmul(epsilon, norm, norm, value=1 / x.shape[-1]).rsqrt_()

@@ -1,4 +1,4 @@
-"""What every prior is: a distribution over codes ``[B, T]``, one code after another."""
+"""The interface of every prior: a distribution over codes ``[B, T]``, one code after another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stage1_vqvae.codes import CodeLayout
 
 NO_LABEL = -1
-"""The label of an image without one; a prior treats it as "any class"."""
+"""The label of an image without one; a prior takes it for the null class, with which it is unconditional."""
 
 
 class Incremental(Protocol):
@@ -23,9 +23,20 @@ class Incremental(Protocol):
         """Logits ``[B, K]`` of the next position; ``codes [B]`` are those of the one before, None at first."""
         ...
 
+    def prefill(self, codes: Tensor) -> None:
+        """Take the first codes ``[B, t]`` at once, at the start.
+
+        After it, ``next_logits(codes[:, -1])`` gives the logits of position t.
+        """
+        ...
+
+    def select(self, rows: Tensor) -> None:
+        """Go on in row i as row ``rows[i]`` would have, int64 ``[B]``."""
+        ...
+
 
 class Autoregressive(nn.Module, ABC):
-    """What is trained: a prior, or the part of one that predicts a single grid.
+    """What stage two trains: a prior, or the part of one that predicts a single grid.
 
     Attributes:
         layout: Of the codes that it predicts.
@@ -40,6 +51,10 @@ class Autoregressive(nn.Module, ABC):
     def targets(self, codes: Tensor) -> Tensor:
         """The codes that it predicts, ``[B, t]`` of ``codes [B, T]`` of all grids."""
         return codes
+
+    def sharding_units(self) -> list[nn.Module]:
+        """The layers that FSDP gathers one at a time; the rest of the module is one unit."""
+        return []
 
     def nats(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Cross-entropy of every code that it predicts, in nats: float32 ``[B, t]``."""
@@ -73,7 +88,7 @@ class Prior(Autoregressive):
         """Logits ``[B, T', K]`` for a prefix ``codes [B, T']``, ``T' <= T``, and class indices ``[B]``.
 
         Logits at t depend on ``codes[:, :t]`` and the label only. Labels are in ``[0, num_classes]``, where
-        ``num_classes`` stands for "any class". Codes that a position's codebook lacks are masked by the caller.
+        ``num_classes`` is the null class. Codes that a position's codebook lacks are masked by the caller.
         """
 
     def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -81,7 +96,7 @@ class Prior(Autoregressive):
 
         Args:
             codes: int64 ``[B, T']``; a prefix (``T' <= T``) gives that prefix's logits.
-            labels: int64 ``[B]`` in ``[0, num_classes)``, -1 for "any class"; None is -1 for all.
+            labels: int64 ``[B]`` in ``[0, num_classes)``, -1 for the null class; None is -1 for all.
 
         Raises:
             ValueError: If codes are longer than the layout or labels are not ``[B]``.
@@ -92,7 +107,7 @@ class Prior(Autoregressive):
         return logits.masked_fill(self.absent[: codes.shape[1]], -torch.inf)
 
     def class_index(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:
-        """Labels with "any class" as ``num_classes``: int64 ``[B]``; see :func:`class_index`."""
+        """Labels as class indices, int64 ``[B]``; see :func:`class_index`."""
         return class_index(labels, self.num_classes, batch, device)
 
     def log_prob(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -113,13 +128,45 @@ class Prior(Autoregressive):
         """The prior at the start of drawing codes for ``labels [B]``; see :class:`Incremental`."""
         return FullRecompute(self, labels)
 
+    @torch.no_grad()
+    def trial_logits(self, labels: Tensor, codes: Tensor) -> Tensor | None:
+        """Logits ``[P, B, K]`` of a few positions, computed as :meth:`incremental` does; None if that is not known.
+
+        Sampling finds out with it for how many rows the prior rounds alike, see
+        :mod:`stage2_prior.sampling.batch_invariance`. What an incremental form has kept by a position may be made up.
+
+        Args:
+            labels: int64 ``[B]``, -1 for the null class.
+            codes: int64 ``[B, T]``.
+        """
+        return None
+
     def frozen(self) -> AbstractContextManager[None]:
-        """The prior's weights do not change inside, so its incremental forms may share what they prepare of them."""
+        """A promise that the weights do not change inside: incremental forms may share what they prepare of them."""
         return nullcontext()
 
 
+def check_labels(labels: Tensor, num_classes: int, batch: int) -> None:
+    """Raise ValueError unless labels are int64 ``[batch]`` in ``[-1, num_classes)``."""
+    if labels.dtype != torch.int64 or labels.shape != (batch,):
+        raise ValueError(f"labels are int64 [{batch}], got {labels.dtype} {list(labels.shape)}")
+    if batch and (labels.min() < NO_LABEL or labels.max() >= num_classes):
+        expected = f"0 to {num_classes - 1}, or -1 for none" if num_classes else "-1 for a prior without classes"
+        raise ValueError(f"labels are {expected}, got {int(labels.min())} to {int(labels.max())}")
+
+
 def class_index(labels: Tensor | None, num_classes: int, batch: int, device: torch.device) -> Tensor:
-    """Labels with "any class" (-1, None) as ``num_classes``, the row of its embedding: int64 ``[B]``."""
+    """Rows of the embedding of classes, int64 ``[B]``: the label, or ``num_classes``, the null class, for -1 and None.
+
+    Args:
+        labels: int64 ``[B]``, -1 for the null class; None is -1 for all.
+        num_classes: Number of classes.
+        batch: B.
+        device: Where labels of None are made.
+
+    Raises:
+        ValueError: If the labels are not ``[B]``.
+    """
     if labels is None:
         return torch.full((batch,), num_classes, device=device)
     if labels.shape != (batch,):
@@ -128,7 +175,12 @@ def class_index(labels: Tensor | None, num_classes: int, batch: int, device: tor
 
 
 class FullRecompute:
-    """The plain incremental form: the whole prefix goes through the prior for every new code."""
+    """The plain incremental form: the whole prefix goes through the prior for every new code.
+
+    Args:
+        prior: Any prior, in eval mode.
+        labels: int64 ``[B]``, -1 for the null class.
+    """
 
     def __init__(self, prior: Prior, labels: Tensor) -> None:
         self.prior = prior
@@ -142,3 +194,11 @@ class FullRecompute:
         # The last position's own code is not seen by its logits: any value serves.
         padded = F.pad(self.prefix, (0, 1))
         return self.prior(padded, self.labels)[:, -1]
+
+    def prefill(self, codes: Tensor) -> None:
+        """Take the first codes ``[B, t]``; the next logits, given the last of them, are those of position t."""
+        self.prefix = codes[:, :-1]
+
+    def select(self, rows: Tensor) -> None:
+        """Go on in row i as row ``rows[i]`` would have, int64 ``[B]``."""
+        self.prefix, self.labels = self.prefix[rows], self.labels[rows]

@@ -22,7 +22,7 @@ from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.files import read_yaml, replacing, write_yaml
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
-from stage2_prior.sampling.sampler import SamplingSettings
+from stage2_prior.sampling import SamplingSettings
 
 FORMAT = 2
 """Version of the files that are written; one that is not known is refused rather than guessed at."""
@@ -75,8 +75,7 @@ class Saved:
             weights = load_file(path)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read ({error}): restore it or train again") from error
-        if "model" in self.config:
-            weights = modernised_weights(self.config["model"], weights)
+        weights = modernised_weights(type(model), weights)
         expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in weights.items()}
         if expected != found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,8 +68,19 @@ FORMER = {
 }
 """Values of arguments that a class did not have yet, by its import path of then, where today's default is another."""
 
-WEIGHTS: dict[str, Callable[[str], str]] = {}
-"""Weights of a class by its import path of today: a function from an earlier version's name to today's."""
+
+def _position(name: str) -> str:
+    return re.sub(r"(^|\.)place(\.|$)", r"\1position\2", name)
+
+
+WEIGHTS: dict[str, Callable[[str], str]] = {
+    # 0.1.0
+    "stage2_prior.pixelcnn.PixelCNN": _position,
+    "stage2_prior.pixelcnn.PixelCNNLevel": _position,
+    "stage2_prior.transformer.Transformer": _position,
+}
+"""Weights of a class, and of classes derived from it, by its import path of today: a function from an earlier version's
+name to today's."""
 
 
 def modernised(plain: Any) -> Any:
@@ -90,12 +102,15 @@ def modernised(plain: Any) -> Any:
     return {keys.get(key, key): target if key == "_target_" else value for key, value in node.items()}
 
 
-def modernised_weights(model: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's weights by the names that this version gives them.
+def modernised_weights(kind: type, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's weights, or those of a module that holds it, by the names that this version gives them.
 
     Args:
-        model: The model's configuration, with its ``_target_``.
+        kind: The model's class.
         weights: By the names of the version that saved them.
     """
-    rename = WEIGHTS.get(MOVED.get(model["_target_"], model["_target_"]))
-    return {rename(name) if rename else name: value for name, value in weights.items()}
+    for base in kind.__mro__:
+        rename = WEIGHTS.get(f"{base.__module__.rpartition('.')[0]}.{base.__name__}")
+        if rename is not None:
+            return {rename(name): value for name, value in weights.items()}
+    return dict(weights)

@@ -12,12 +12,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from stage2_prior.lightning_module import PriorTraining
-from stage2_prior.pixelcnn.model import GatedLayer
 from stage2_prior.prior import Autoregressive
-from stage2_prior.transformer.model import Block
-
-UNITS = (Block, GatedLayer)
-"""Layers whose parameters are gathered one layer at a time; the rest of a prior is one unit."""
 
 
 class ShardedPriorTraining(PriorTraining):
@@ -46,9 +41,8 @@ class ShardedPriorTraining(PriorTraining):
             return
         assert self.device_mesh is not None
         mesh = self.device_mesh["data_parallel"]
-        for layer in self.model.modules():
-            if isinstance(layer, UNITS):
-                fully_shard(layer, mesh=mesh)
+        for layer in self.model.sharding_units():
+            fully_shard(layer, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
 
     def gather(self, prior: Autoregressive) -> None:

@@ -56,3 +56,28 @@ def _flat(codes: Tensor, layout: CodeLayout) -> Tensor:
         grid = f" or [B, {', '.join(map(str, layout.grids[0]))}]" if len(layout.grids) == 1 else ""
         raise ValueError(f"codes: integers [B, {layout.length}]{grid} expected, got shape {list(shape)}")
     return codes
+
+
+def prefix_codes(prefix: Any, n: int, layout: CodeLayout) -> Tensor:
+    """Codes that begin with a prefix, int64 ``[n, T]``; -1 for the others.
+
+    Args:
+        prefix: Integers ``[t]`` for all images or ``[n, t]``, of torch, numpy or nested lists.
+        n: Number of images.
+        layout: How codes are laid out.
+
+    Raises:
+        ValueError: If they are no integers, of another shape, or a code does not exist.
+    """
+    found = torch.as_tensor(prefix).cpu()
+    integers = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+    if not integers or found.shape[:-1] not in ((), (n,)) or not 1 <= found.shape[-1] <= layout.length:
+        raise ValueError(
+            f"prefix: integers [t] or [{n}, t] with t from 1 to {layout.length} expected, "
+            f"got {found.dtype} {list(found.shape)}"
+        )
+    codes = torch.zeros(n, layout.length, dtype=torch.int64)
+    codes[:, : found.shape[-1]] = found
+    layout.check(codes)
+    codes[:, found.shape[-1] :] = -1
+    return codes

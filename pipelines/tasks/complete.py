@@ -93,12 +93,12 @@ def write_completions(generator: Generator, output: Path, settings: Settings, as
             raise ValueError(f"{name} is at least {least}, got {settings[name]}")
     n, label = settings["n"], settings["label"]
     labels = torch.full((n,), NO_LABEL) if label is None else generator.labels(n, label)
-    made_by = {**vars(generator.settings_with(**asked)), "prior": generator.fingerprint}
+    made_by = {**generator.settings_with(**asked).plain(), "prior": generator.fingerprint}
     originals = read_originals(generator, settings)
     named = {key: settings[key] for key in ("images", "keep", "box", "n", "label", "seed", "candidates")}
     made = {**named, "digest": originals.digest, **made_by}
     products = [output / "images.npz"]
-    Claim(output / SETTINGS, made, "set of completions", products, defaults=vars(SamplingSettings())).take()
+    Claim(output / SETTINGS, made, "set of completions", products, defaults=SamplingSettings().plain()).take()
     if (output / "images.npz").exists():
         console.print(f"[green]✓[/] completions: already drawn ({output})")
         return

@@ -118,7 +118,7 @@ def made_by(
     saved: Saved, generator: Generator | None, settings: Settings, asked: dict[str, Any], images: ImageData
 ) -> dict[str, Any]:
     """What an evaluation depends on."""
-    sampling = vars(generator.settings_with(**asked)) if generator else {}
+    sampling = generator.settings_with(**asked).plain() if generator else {}
     return {
         "tokenizer": saved.fingerprint,
         "prior": generator.fingerprint if generator else None,

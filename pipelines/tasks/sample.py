@@ -62,11 +62,11 @@ def write_samples(generator: Generator, output: Path, settings: Settings, asked:
     """
     n, label, seed = settings["n"], settings["label"], settings["seed"]
     check(generator, settings)
-    made_by = {**vars(generator.settings_with(**asked)), "prior": generator.fingerprint}
+    made_by = {**generator.settings_with(**asked).plain(), "prior": generator.fingerprint}
     named = {"n": n, "label": label, "seed": seed, **larger_sides(settings)}
     products = [output / "images.npz", output / "parts"]
     made = {**named, **made_by}
-    Claim(output / SETTINGS, made, "set of samples", products, defaults=vars(SamplingSettings())).take()
+    Claim(output / SETTINGS, made, "set of samples", products, defaults=SamplingSettings().plain()).take()
     if (output / "images.npz").exists():
         shutil.rmtree(output / "parts", ignore_errors=True)  # of a command killed at its very end
         console.print(f"[green]✓[/] samples: already drawn ({output})")
@@ -116,7 +116,7 @@ def image_size(generator: Generator, settings: Settings) -> tuple[int, int]:
 def draw_parts(generator: Generator, parts: Parts, settings: Settings, asked: Mapping[str, Any]) -> None:
     """Draw this process's share of the images that are not there yet."""
     n, rank, ranks = settings["n"], collectives.rank(), collectives.ranks()
-    size = generator.whole_passes(min(settings["batch_size"], -(-n // ranks)))
+    size = generator.whole_microbatches(min(settings["batch_size"], -(-n // ranks)))
     missing = parts.missing(n, size)
     collectives.barrier()  # all have looked before any writes, so that they agree on what is missing
     with progress_bar(n, already=n - sum(map(len, missing))) as bar:

@@ -31,7 +31,7 @@ from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.code_store.store import CodeStore
 from stage2_prior.lightning_module import PriorTraining
-from stage2_prior.sampling.sampler import SamplingSettings
+from stage2_prior.sampling import SamplingSettings
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from stage1_vqvae.data.augmentation import normalize, to_uint8
 from stage1_vqvae.metrics import count_codes
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
-from stage2_prior.sampling.sampler import SamplingSettings, classes_in_turn, image_noise, sample
+from stage2_prior.sampling.sampler import classes_in_turn, image_noise, sample
+from stage2_prior.sampling.settings import SamplingSettings
 
 
 class ReconstructionImages(Callback):
@@ -80,7 +81,7 @@ class SampleImages(Callback):
         device = pl_module.device
         labels = classes_in_turn(self.count, prior.num_classes).to(device)
         noise = image_noise(0, range(self.count), prior.layout.length)
-        codes = sample(prior, labels, noise, self.settings)
+        codes = sample(prior, labels, noise, self.settings).codes
         with torch.no_grad():
             images = to_uint8(self.tokenizer.to(device).decode(codes))
         columns = prior.num_classes if 8 <= prior.num_classes <= 20 else 10  # a column per class where that is possible

@@ -10,14 +10,26 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
+from pipelines.config.migrations import modernised_weights
 from stage1_vqvae.files import replacing, sha256
 
 FORMAT = 1
 """Version of what a checkpoint holds; another one is refused rather than guessed at."""
 
+WEIGHTS = ("state_dict", "current_model_state")
+"""Where a checkpoint holds weights by name: those to keep, and those in training where they are averaged."""
+
 
 class VerifiedIO(CheckpointIO):
-    """Writes ``NAME.ckpt`` and ``NAME.ckpt.sha256`` (as ``sha256sum`` writes it); reads only what agrees with both."""
+    """Writes ``NAME.ckpt`` and ``NAME.ckpt.sha256`` (as ``sha256sum`` writes it); reads only what agrees with both.
+
+    Args:
+        model: Class of the model whose weights are read; those of earlier versions get the names of today.
+    """
+
+    def __init__(self, model: type = object) -> None:
+        super().__init__()
+        self.model = model
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write the file, whole or not at all, its digest first: a checkpoint without one is none.
@@ -46,7 +58,7 @@ class VerifiedIO(CheckpointIO):
         Raises:
             ValueError: If it is damaged, of another format, or holds anything else.
         """
-        return load_checkpoint(Path(path))
+        return load_checkpoint(Path(path), self.model)
 
     def remove_checkpoint(self, path: Any) -> None:
         """Remove the file and its digest."""
@@ -59,8 +71,12 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error, *_chain(error.__cause__ or error.__context__)]
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, model: type = object) -> dict[str, Any]:
     """A verified checkpoint, on the CPU; plain data and tensors, never code.
+
+    Args:
+        path: Its file.
+        model: Class of the model whose weights it holds; those of earlier versions get the names of today.
 
     Raises:
         ValueError: If it is damaged, of another format, or holds anything else.
@@ -82,6 +98,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: checkpoint of format {FORMAT} expected, found {found}: finish it with the version that wrote it, "
             f"or remove {path.parent} to train from the start"
         )
+    for name in WEIGHTS:
+        if name in checkpoint:
+            checkpoint[name] = modernised_weights(model, checkpoint[name])
     return checkpoint
 
 

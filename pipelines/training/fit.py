@@ -62,6 +62,7 @@ def fit(
         OSError: If checkpoints cannot be written.
         SystemExit: If the process was asked to stop; the same call goes on.
     """
+    model = type(getattr(module, "model", module))
     stop = StopRequest()
     skips = SkipNonFinite(settings.max_skipped, stop)
     averaging = [AveragedWeights(settings.average, skips)] if settings.average else []
@@ -83,7 +84,7 @@ def fit(
         num_sanity_val_steps=0,
         enable_model_summary=False,
         logger=loggers,
-        plugins=[VerifiedIO()],
+        plugins=[VerifiedIO(model)],
         # Pictures are drawn before the average leaves the module; what others do to gradients is checked after it.
         callbacks=[StepSeed(data.seed), Progress(title), *callbacks, *averaging, skips, checkpoints],
     )
@@ -92,7 +93,7 @@ def fit(
         check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
     with stop:
         trainer.fit(module, datamodule=data, ckpt_path=start_of(folder), weights_only=True)
-        load_full_state(module, weights_to_keep(folder, trainer.global_step))
+        load_full_state(module, weights_to_keep(folder, trainer.global_step, model))
         figures = trainer.validate(module, datamodule=data, verbose=False)[0]
     return {name.removeprefix("validation/"): value for name, value in figures.items()}
 
@@ -117,10 +118,10 @@ def start_of(folder: Path) -> Path | None:
     return path
 
 
-def weights_to_keep(folder: Path, last_step: int) -> dict[str, Tensor]:
+def weights_to_keep(folder: Path, last_step: int, model: type) -> dict[str, Tensor]:
     """Weights of the best validation, or of the last step where none is looked for, from their checkpoint."""
-    last = load_checkpoint(step_path(folder, last_step))
+    last = load_checkpoint(step_path(folder, last_step), model)
     if not last["bests"]:
         return last["state_dict"]
     step, _ = last["bests"][-1]
-    return load_checkpoint(step_path(folder, step))["state_dict"]
+    return load_checkpoint(step_path(folder, step), model)["state_dict"]

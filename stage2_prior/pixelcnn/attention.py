@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stage2_prior.kv_cache import KeyValues
-from stage2_prior.norms import EPSILON
+from stage2_prior.kv_cache import KVCache
+from stage2_prior.norms import EPSILON, normalised
 
 
 class CausalAttention(nn.Module):
-    """Attention from every place of a grid to itself and all places before it, added to what it reads.
+    """Attention from every position of a grid to itself and all positions before it, added to its input.
 
-    What a place knows excludes its own code, and so do its key and value. They hold the code just before it in
-    raster order too, which at the start of a row the convolutions have not brought there.
+    The features at a position do not know its own code, and neither do its key and value. Key and value also see the
+    code just before the position in raster order. At the start of a row that code is the last one of the row above,
+    which the convolutions have not brought there.
 
     Args:
         channels: Channels of the features.
@@ -32,44 +35,71 @@ class CausalAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor, before: Tensor) -> Tensor:
-        """Transform ``features [B, C, H, W]``; ``before [B, H * W, C]`` embeds the code before each place."""
-        flat = features.flatten(2).mT  # [B, H * W, C]
-        query, key, value = self.project(flat, before)
+        """Transform ``features [B, C, H, W]``; ``before [B, H * W, C]`` embeds the code before each position."""
+        normed = self.norm(features.flatten(2).mT)  # [B, H * W, C]
+        key, value = self.key_value(torch.cat([normed, before], dim=2)).chunk(2, dim=2)
+        query, key, value = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (self.query(normed), key, value))
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return features + self.merge(mixed).mT.unflatten(2, features.shape[2:])
+        added = self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))  # [B, H * W, C]
+        return features + added.mT.unflatten(2, features.shape[2:])
 
-    def project(self, features: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values ``[B, heads, T, C / heads]`` of ``features [B, T, C]``."""
-        features = self.norm(features)
-        query = self.query(features)
-        key, value = self.key_value(torch.cat([features, before], dim=2)).chunk(2, dim=2)
-        by_head = [x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (query, key, value)]
-        return by_head[0], by_head[1], by_head[2]
+    @torch.inference_mode()
+    def folded(self, codes: Tensor) -> AttentionWeights:
+        """A copy of the weights for the incremental form, with the norm and the scale of the scores multiplied in.
 
-    def merge(self, mixed: Tensor) -> Tensor:
-        """What is added, ``[B, T, C]``, of the heads' ``[B, heads, T, C / heads]``."""
-        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        Args:
+            codes: Embeddings of the codes and of no code, ``[codebook size + 1, C]``.
+        """
+        channels = len(self.out.weight)
+        of_features, of_before = self.key_value.weight.split(channels, dim=1)  # [2C, C] each
+        query = self.query.weight * (channels // self.heads) ** -0.5
+        qkv = torch.cat([query, of_features]) * self.norm.weight
+        return AttentionWeights(
+            self.heads, qkv.T.contiguous(), codes @ of_before.T, self.out.weight.T.contiguous(), self.out.bias.clone()
+        )
+
+
+class AttentionWeights(NamedTuple):
+    """The weights of a :class:`CausalAttention` as its incremental form reads them."""
+
+    heads: int
+    qkv: Tensor  # [C, 3C]: queries, keys and values of normalised features
+    before: Tensor  # [codebook size + 1, 2C]: what the code before adds to keys and values; the last row is no code's
+    out: Tensor  # [C, C]
+    out_bias: Tensor  # [C]
 
 
 class CachedAttention:
-    """Attention with the keys and values of the places behind."""
+    """The incremental form of :class:`CausalAttention`, with the keys and values of the positions so far.
 
-    def __init__(self, attention: CausalAttention, batch: int, length: int) -> None:
-        self.attention = attention
-        weight = attention.out.weight
-        self.cache = KeyValues.empty((batch, attention.heads, length, len(weight) // attention.heads), weight)
+    Args:
+        weights: Of the attention.
+        batch: B.
+        length: Positions of the grid.
+    """
 
-    def next(self, place: Tensor, features: Tensor, before: Tensor, length: int, hidden: Tensor | None) -> Tensor:
-        """What is added to ``features [B, C]`` of a place.
+    def __init__(self, weights: AttentionWeights, batch: int, length: int) -> None:
+        self.weights = weights
+        shape = (batch, weights.heads, length, len(weights.out) // weights.heads)
+        self.cache = KVCache.empty(shape, weights.out)
+
+    def next(
+        self, position: Tensor, features: Tensor, before: Tensor, epsilon: Tensor, seen: int, mask: Tensor | None
+    ) -> Tensor:
+        """The features of a position with attention added, ``[B, C]``.
 
         Args:
-            place: int64 ``[1]``.
+            position: int64 ``[1]``.
             features: ``[B, C]``.
-            before: ``[B, C]``, embeds the code before the place.
-            length: Places that it goes over.
-            hidden: ``[1, length]``, hides those after this one; None if there are none.
+            before: The code before the position, int64 ``[B]``.
+            epsilon: Of the norm, ``[1]``.
+            seen: Positions that attention goes over.
+            mask: ``[1, seen]``, see :func:`~stage2_prior.kv_cache.causal_mask`; None if no position is later.
         """
-        query, key, value = self.attention.project(features[:, None], before[:, None])
-        self.cache.put(place, key, value)
-        mixed = self.cache.attend(query * query.shape[3] ** -0.5, length, hidden)
-        return self.attention.merge(mixed)[:, 0]
+        weights = self.weights
+        query, key, value = (normalised(features, epsilon) @ weights.qkv).chunk(3, dim=1)
+        key_before, value_before = weights.before[before].chunk(2, dim=1)
+        by_head = [x.unflatten(1, (weights.heads, 1, -1)) for x in (query, key + key_before, value + value_before)]
+        self.cache.put(position, *by_head[1:])
+        mixed = self.cache.attend(by_head[0], seen, mask).flatten(1)
+        return features + torch.addmm(weights.out_bias, mixed, weights.out)

@@ -1,4 +1,4 @@
-"""What a PixelCNN's grids are conditioned on: the class, and codes of coarser grids (arXiv 1906.00446)."""
+"""The condition of a PixelCNN's grid: the class, and the codes of coarser grids (arXiv 1906.00446)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Condition(nn.Module):
-    """What a grid's layers are conditioned on: the class and, through an upsampling residual network, coarser grids.
+    """The condition of a grid's layers: the class and, through an upsampling residual network, the coarser grids.
 
     The network goes from grid to grid, coarse to fine (arXiv 1906.00446, section 3.2): codes of grids of one shape are
     embedded and added up, pass residual blocks, and are upsampled to the next shape, where the next ones are added.
@@ -17,7 +17,7 @@ class Condition(nn.Module):
     Args:
         shapes: Height and width of the coarser grids, coarse to fine, and of the grid itself.
         channels: Channels of the condition.
-        num_classes: Number of classes; the embedding has one more row, "any class".
+        num_classes: Number of classes; the embedding has one more row, the null class.
         coarser: Codebook sizes of the coarser grids.
         blocks: Residual blocks at each resolution.
     """
@@ -53,7 +53,8 @@ class Condition(nn.Module):
 class Refinement(nn.Module):
     """Residual blocks at one grid's shape, then a learned upsampling to the next one's.
 
-    Every cell becomes a block of cells of its own; where the sides are no multiples, what is too much is cropped.
+    Every cell becomes a block of cells. Where the finer sides are no multiples of the coarser ones, the last blocks are
+    cropped.
 
     Args:
         shape: ``(h, w)``.
@@ -78,7 +79,11 @@ class Refinement(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions around which the input is added; it sees to all sides."""
+    """Two 3×3 convolutions, which see to all sides, and the input added to their result.
+
+    Args:
+        channels: C.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

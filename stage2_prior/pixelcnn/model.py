@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.norms import ChannelNorm
-from stage2_prior.pixelcnn.attention import CausalAttention
+from stage2_prior.frozen import frozen
 from stage2_prior.pixelcnn.cache import CachedPixelCNN
 from stage2_prior.pixelcnn.conditioning import Condition
 from stage2_prior.pixelcnn.level import PixelCNNLevel
+from stage2_prior.pixelcnn.stack import GatedStack
 from stage2_prior.prior import Prior
 
 
 class PixelCNN(Prior):
-    """One :class:`GatedStack` per grid, each conditioned on the class and, as in VQ-VAE-2, on all coarser grids.
+    """A :class:`~stage2_prior.pixelcnn.stack.GatedStack` per grid, conditioned on the class and on all coarser grids.
 
-    What shapes a stack is one value for all grids or a list with one for each, coarse to fine.
+    The arguments that shape a stack are one value for all grids or a list with one for each, coarse to fine.
 
     Args:
         layout: How the codes are laid out; grids of one axis are taken as a single row.
@@ -30,11 +31,11 @@ class PixelCNN(Prior):
         width: Channels of the vertical and of the horizontal stack.
         layers: Gated layers of each grid's stack.
         kernel: Side of the kernels that the cropped ones are part of, odd and at least 3. With
-            r = ``layers * (kernel // 2)``, a place sees r + 1 rows above, r columns to either side in them,
-            and r + 1 places to its left.
+            r = ``layers * (kernel // 2)``, a position sees r + 1 rows above, r columns to either side in them,
+            and r + 1 positions to its left.
         dropout: On what each gated layer adds to the horizontal stack.
         coarse_blocks: Residual blocks that coarser grids go through, at each of their resolutions.
-        attention_every: Self-attention after every so many layers, with which a place sees all codes of its grid
+        attention_every: Self-attention after every so many layers, with which a position sees all codes of its grid
             before it; None for no attention.
         heads: Attention heads.
 
@@ -49,7 +50,7 @@ class PixelCNN(Prior):
         num_classes: int = 0,
         *,
         width: int | Sequence[int] = 64,
-        layers: int | Sequence[int] = 15,
+        layers: int | Sequence[int] = 12,
         kernel: int | Sequence[int] = 3,
         dropout: float | Sequence[float] = 0.1,
         coarse_blocks: int | Sequence[int] = 2,
@@ -68,8 +69,8 @@ class PixelCNN(Prior):
         }
         each = {name: per_grid(name, value, len(layout.grids)) for name, value in shaped.items()}
         self.stacks = nn.ModuleList(
-            grid_stack(layout, level, num_classes, **{name: values[level] for name, values in each.items()})
-            for level in range(len(layout.grids))
+            grid_stack(layout, grid, num_classes, **{name: values[grid] for name, values in each.items()})
+            for grid in range(len(layout.grids))
         )
 
     @property
@@ -101,11 +102,24 @@ class PixelCNN(Prior):
         """
         if not 0 <= grid < len(self.stacks):
             raise ValueError(f"grids are 0 to {len(self.stacks) - 1}, coarse to fine, got level {grid}")
-        return PixelCNNLevel(self, grid)
+        return PixelCNNLevel(self.grid_stacks[grid], self.layout, grid, self.num_classes)
 
     def incremental(self, labels: Tensor) -> CachedPixelCNN:
         """The prior at the start of drawing codes for ``labels [B]``; an image costs about one forward pass."""
-        return CachedPixelCNN(self, labels)
+        index = self.class_index(labels, len(labels), labels.device)
+        return CachedPixelCNN(self, self.layout, self.grid_stacks, index)
+
+    def trial_logits(self, labels: Tensor, codes: Tensor) -> Tensor:
+        """Logits ``[P, B, K]`` of a few positions, computed as :meth:`incremental` does."""
+        return self.incremental(labels).trial_logits(codes)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """Incremental forms that begin inside share one copy of the weights, laid out for them."""
+        return frozen(self)
+
+    def sharding_units(self) -> list[nn.Module]:
+        """The gated layers of all stacks."""
+        return [layer for stack in self.grid_stacks for layer in stack.layers]
 
 
 def per_grid(name: str, value: Any, grids: int) -> Sequence[Any]:
@@ -122,32 +136,22 @@ def per_grid(name: str, value: Any, grids: int) -> Sequence[Any]:
 
 
 def grid_stack(
-    layout: CodeLayout,
-    level: int,
-    num_classes: int,
-    *,
-    width: int,
-    layers: int,
-    kernel: int,
-    dropout: float,
-    coarse_blocks: int,
-    attention_every: int | None,
-    heads: int,
+    layout: CodeLayout, grid: int, num_classes: int, *, width: int, coarse_blocks: int, **shape: Any
 ) -> GatedStack:
-    """The stack of one of a layout's grids; the arguments are one grid's of :class:`PixelCNN`."""
-    if kernel < 3 or kernel % 2 == 0:
-        raise ValueError(f"kernel is odd and at least 3, got {kernel}")
-    if attention_every is not None and not 1 <= attention_every <= layers:
-        raise ValueError(f"attention_every is from 1 to layers = {layers}, or null, got {attention_every}")
-    if attention_every is not None and width % heads:
-        raise ValueError(f"heads divide the width, got {heads} heads and width {width}")
-    shapes = [plane(grid) for grid in layout.grids[: level + 1]]
-    *coarser, own = layout.codebook_sizes[: level + 1]
+    """The stack of one of a layout's grids.
+
+    Args:
+        layout: How the codes are laid out.
+        grid: Number of the grid.
+        num_classes: Number of classes.
+        width: Channels of the stack and of its condition.
+        coarse_blocks: Residual blocks at each resolution of the coarser grids.
+        shape: Further arguments of :class:`~stage2_prior.pixelcnn.stack.GatedStack`.
+    """
+    shapes = [plane(each) for each in layout.grids[: grid + 1]]
+    *coarser, own = layout.codebook_sizes[: grid + 1]
     condition = Condition(shapes, width, num_classes, coarser, coarse_blocks)
-    stack = GatedStack(shapes[-1], own, condition, width, layers, kernel, dropout)
-    if attention_every is not None:
-        stack.add_attention(attention_every, heads, dropout)
-    return stack
+    return GatedStack(shapes[-1], own, condition, width, **shape)
 
 
 def plane(grid: tuple[int, ...]) -> tuple[int, int]:
@@ -160,140 +164,3 @@ def plane(grid: tuple[int, ...]) -> tuple[int, int]:
         raise ValueError(f"a PixelCNN takes grids of one or two axes, got {grid}: use a transformer")
     *_, height, width = (1, *grid)
     return height, width
-
-
-class Streams(NamedTuple):
-    """Features ``[B, C, H, W]`` of the two stacks.
-
-    Those of ``vertical`` at row i know the codes of the rows above i, those of ``horizontal`` also the codes to
-    their left.
-    """
-
-    vertical: Tensor
-    horizontal: Tensor
-
-
-class GatedStack(nn.Module):
-    """A gated PixelCNN over one grid: codes and a condition to logits.
-
-    The codes' embeddings enter shifted, one row down for the vertical stack and one column right for the
-    horizontal one. That is mask A; all layers after it may look at their own place (mask B) and are alike.
-
-    Args:
-        shape: Height and width of the grid.
-        codebook_size: Number of codes.
-        condition: Makes what all layers are conditioned on; the caller runs it, once for a whole grid.
-        channels, layers, kernel, dropout: As for :class:`PixelCNN`.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        codebook_size: int,
-        condition: Condition,
-        channels: int,
-        layers: int,
-        kernel: int,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.shape = shape
-        self.kernel = kernel
-        self.code = nn.Embedding(codebook_size, channels)
-        # Codes that begin alike learn from one another; far apart, as by default, each is learned by heart.
-        nn.init.normal_(self.code.weight, std=0.02)
-        self.place = nn.Parameter(torch.randn(channels, *shape) * 0.02)
-        self.condition = condition
-        self.layers = nn.ModuleList(GatedLayer(channels, kernel, dropout) for _ in range(layers))
-        self.attention = nn.ModuleDict()  # by the layer that it comes after
-        self.head = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, codebook_size, 1)
-        )
-
-    @property
-    def gated_layers(self) -> list[GatedLayer]:
-        """The layers in order."""
-        return [layer for layer in self.layers if isinstance(layer, GatedLayer)]
-
-    @property
-    def attention_after(self) -> dict[int, CausalAttention]:
-        """Self-attention by the index of the layer that it comes after."""
-        return {int(index): block for index, block in self.attention.items() if isinstance(block, CausalAttention)}
-
-    def add_attention(self, every: int, heads: int, dropout: float) -> None:
-        """Put self-attention after every so many layers."""
-        channels = self.code.embedding_dim
-        for index in range(every - 1, len(self.layers), every):
-            self.attention[str(index)] = CausalAttention(channels, heads, dropout)
-
-    def forward(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Logits ``[B, rows, W, codebook_size]`` of the first rows ``codes [B, rows, W]`` of the grid.
-
-        Args:
-            codes: The first rows, or all.
-            condition: What :attr:`condition` returned, ``[B, C, H or 1, W or 1]``.
-        """
-        rows = codes.shape[1]
-        known = self.code(codes)  # [B, rows, W, C]
-        place = self.place[:, :rows]
-        before = F.pad(known.flatten(1, 2), (0, 0, 1, -1))  # [B, rows * W, C]: shifted in raster order
-        known = known.movedim(3, 1)  # [B, C, rows, W]
-        streams = Streams(F.pad(known, (0, 0, 1, -1)) + place, F.pad(known, (1, -1)) + place)
-        attention = self.attention_after
-        for index, layer in enumerate(self.layers):
-            streams = layer(streams, condition[:, :, :rows])
-            if index in attention:
-                streams = streams._replace(horizontal=attention[index](streams.horizontal, before))
-        return self.head(streams.horizontal).movedim(1, 3)
-
-
-class GatedLayer(nn.Module):
-    """One gated layer of both stacks: figure 2 and equation 4 of arXiv 1606.05328.
-
-    Unlike the paper's, the vertical stack adds its input too, and both see it normalised: without that, many layers
-    learn more slowly.
-    """
-
-    def __init__(self, channels: int, kernel: int, dropout: float) -> None:
-        super().__init__()
-        reach = kernel // 2
-        self.vertical_norm = ChannelNorm(channels)
-        self.horizontal_norm = ChannelNorm(channels)
-        self.vertical = CroppedConv2d(channels, 2 * channels, above=reach, left=reach, right=reach)
-        self.horizontal = CroppedConv2d(channels, 2 * channels, above=0, left=reach, right=0)
-        self.vertical_to_horizontal = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
-        self.condition = nn.Conv2d(channels, 4 * channels, 1, bias=False)
-        self.residual = nn.Conv2d(channels, channels, 1)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, streams: Streams, condition: Tensor) -> Streams:
-        """Transform both stacks under ``condition [B, C, H or 1, W or 1]``."""
-        to_vertical, to_horizontal = self.condition(condition).chunk(2, dim=1)
-        vertical, horizontal = self.vertical_norm(streams.vertical), self.horizontal_norm(streams.horizontal)
-        above = self.vertical(vertical) + to_vertical
-        left = self.horizontal(horizontal) + self.vertical_to_horizontal(above) + to_horizontal
-        return Streams(
-            streams.vertical + gate(above),
-            streams.horizontal + self.residual(self.dropout(gate(left))),
-        )
-
-
-def gate(x: Tensor) -> Tensor:
-    """The gated activation of ``[B, 2C, H, W]``: ``tanh(first half) * sigmoid(second half)``, ``[B, C, H, W]``."""
-    value, opening = x.chunk(2, dim=1)
-    return value.tanh() * opening.sigmoid()
-
-
-class CroppedConv2d(nn.Conv2d):
-    """A masked convolution without the weights that the mask would clear.
-
-    It sees each place, so many rows above and columns beside it, and nothing below.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, *, above: int, left: int, right: int) -> None:
-        super().__init__(in_channels, out_channels, (above + 1, left + 1 + right))
-        self.borders = (left, right, above, 0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x [B, C, H, W]``, keeping height and width."""
-        return super().forward(F.pad(x, self.borders))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stage2_prior.norms import ChannelNorm
-
-if TYPE_CHECKING:
-    from stage2_prior.pixelcnn.model import GatedLayer, GatedStack
+from stage2_prior.pixelcnn.attention import AttentionWeights
+from stage2_prior.pixelcnn.layers import GatedLayer
 
 
 class LayerWeights(NamedTuple):
-    """A gated layer's convolutions, multiplied with the weights of the norms before them."""
+    """A gated layer's convolutions, multiplied with the weights of the norms before them; r is ``kernel // 2``."""
 
     vertical: Tensor  # [k, (r + 1) * C, 2C]: columns of the kernel apart, each sees the row from another shift
     horizontal: Tensor  # [(r + 1) * C, 2C]
@@ -28,7 +26,7 @@ class LayerWeights(NamedTuple):
 
     @classmethod
     def of(cls, layer: GatedLayer) -> LayerWeights:
-        """Copies."""
+        """Copy those of a layer."""
         return cls(
             after_norm(layer.vertical, layer.vertical_norm).permute(3, 2, 1, 0).flatten(1, 2).contiguous(),
             after_norm(layer.horizontal, layer.horizontal_norm).permute(2, 3, 1, 0).flatten(0, 2).contiguous(),
@@ -41,36 +39,20 @@ class LayerWeights(NamedTuple):
 
 
 class StackWeights(NamedTuple):
-    """A gated stack's weights, its attention aside."""
+    """A gated stack's weights; :meth:`~stage2_prior.pixelcnn.stack.GatedStack.folded` makes them."""
 
+    kernel: int
     codes: Tensor  # [codebook size + 1, C]: the last row, of no code, is zero
-    places: Tensor  # [H, W, C]
+    positions: Tensor  # [H, W, C]
     layers: list[LayerWeights]
+    attention: dict[int, AttentionWeights]  # by the index of the layer that it comes after
     head: list[tuple[Tensor, Tensor]]  # weights and biases of linear layers
 
-    @classmethod
-    @torch.inference_mode()
-    def of(cls, stack: GatedStack) -> StackWeights:
-        """Copies of a stack's."""
-        last = [layer for layer in stack.head if isinstance(layer, nn.Conv2d)]
-        return cls(
-            F.pad(stack.code.weight, (0, 0, 0, 1)),
-            stack.place.permute(1, 2, 0).contiguous(),
-            [LayerWeights.of(layer) for layer in stack.gated_layers],
-            [(layer.weight[:, :, 0, 0].clone(), bias_of(layer).clone()) for layer in last],
-        )
-
-    @torch.inference_mode()
-    def copy_from(self, stack: GatedStack) -> None:
-        """Take a stack's weights as they are now, without moving to other memory."""
-        for mine, new in zip(self.tensors(), StackWeights.of(stack).tensors(), strict=True):
-            mine.copy_(new)
-
     def tensors(self) -> Iterator[Tensor]:
-        """All of them, in order."""
-        yield from (self.codes, self.places)
-        for tensors in (*self.layers, *self.head):
-            yield from tensors
+        """All tensors, always in the same order."""
+        yield from (self.codes, self.positions)
+        for part in (*self.layers, *self.attention.values(), *self.head):
+            yield from (value for value in part if isinstance(value, Tensor))
 
 
 def after_norm(convolution: nn.Conv2d, norm: ChannelNorm) -> Tensor:

@@ -1,5 +1,9 @@
+from .cuda_graph import release as release
 from .inpainting import complete_images as complete_images
-from .sampler import SamplingSettings as SamplingSettings
+from .inpainting import held_codes as held_codes
+from .sampler import Drawn as Drawn
 from .sampler import sample as sample
 from .sampler import sample_images as sample_images
+from .settings import SamplingSettings as SamplingSettings
 from .sliding_window import sample_larger_images as sample_larger_images
+from .truncation import LogitsProcessor as LogitsProcessor

@@ -1,4 +1,4 @@
-"""Completion: some codes of an image are held, the prior draws the rest."""
+"""Inpainting: some codes of an image are held, the prior draws the others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,43 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from stage2_prior.prior import Prior
-from stage2_prior.sampling.batch_invariance import in_passes, pass_size
+from stage1_vqvae.codes import CodeLayout
+from stage2_prior.prior import NO_LABEL, Prior, check_labels
+from stage2_prior.sampling.batch_invariance import MicroBatch, in_microbatches, plan
+from stage2_prior.sampling.guidance import GuidedSteps, is_guided, without_guidance
 from stage2_prior.sampling.precision import in_precision
-from stage2_prior.sampling.sampler import SamplingSettings, draw, image_noise, sample
+from stage2_prior.sampling.sampler import (
+    Drawn,
+    check_finite,
+    draw,
+    image_noise,
+    in_groups,
+    log_prob_of,
+    prefix_lengths,
+    process_logits,
+)
+from stage2_prior.sampling.settings import SamplingSettings
+
+CANDIDATES = 16
+"""Candidates for an image of which a code is held after one that is drawn, unless the user says how many."""
+
+
+def held_codes(codes: Tensor, keep_mask: Tensor, layout: CodeLayout) -> Tensor:
+    """Codes ``[B, T]`` with -1 where they are not kept.
+
+    Args:
+        codes: int64 ``[B, T]``; those that are not kept may be anything.
+        keep_mask: bool ``[B, T]`` or ``[T]``.
+        layout: How the codes are laid out.
+
+    Raises:
+        ValueError: If the shapes do not fit or a kept code does not exist.
+    """
+    if keep_mask.dtype != torch.bool or keep_mask.shape not in (codes.shape, codes.shape[1:]):
+        expected = f"{list(codes.shape)} or {list(codes.shape[1:])}"
+        raise ValueError(f"keep_mask is bool {expected}, got {keep_mask.dtype} {list(keep_mask.shape)}")
+    layout.check(codes.masked_fill(~keep_mask, 0))
+    return codes.masked_fill(~keep_mask, -1)
 
 
 def complete_images(
@@ -18,47 +51,65 @@ def complete_images(
     labels: Tensor,
     known: Tensor,
     seed: int,
-    candidates: int = 1,
+    candidates: int | None = None,
     settings: SamplingSettings | None = None,
     progress: Callable[[int], None] = lambda images: None,
-) -> Tensor:
-    """Draw the codes of images 0, 1, … that are not known, in passes of a fixed size.
+) -> Drawn:
+    """Draw the codes of images 0, 1, … that are not known, in micro-batches.
 
-    A prior draws a code from those before it in raster order, so one pass does not see what is held after the code
-    that it draws. Several candidates make up for it, see :func:`complete`. Where nothing is held, the first candidate
-    is what :func:`~stage2_prior.sampling.sampler.sample_images` draws.
+    A prior draws a code from those before it in raster order, so one draw does not see the codes that are held after
+    it. Several candidates make up for that, see :func:`complete`. Where nothing is held, the first candidate is what
+    :func:`~stage2_prior.sampling.sampler.sample_images` draws.
 
     Args:
         prior: Any prior, in eval mode.
-        labels: int64 ``[B]``, -1 for "any class"; on the prior's device.
+        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
         known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn.
         seed: Of the noise.
-        candidates: C, completions drawn for each image, of which one is taken.
+        candidates: C, completions drawn for each image, of which one is taken; None for :data:`CANDIDATES` of images
+            in which a code is held after one that is drawn, and one of the others.
         settings: How to draw.
-        progress: Called after every pass with the number of images in it.
-
-    Returns:
-        int64 ``[B, T]``.
+        progress: Called after every micro-batch with the number of images in it.
 
     Raises:
         ValueError: If labels do not fit, or the seed or the number of candidates is out of range.
     """
-    if candidates < 1:
+    if candidates is not None and candidates < 1:
         raise ValueError(f"candidates is at least 1, got {candidates}")
-    if labels.shape != known.shape[:1]:
-        raise ValueError(f"labels of shape [{len(known)}] expected, got {list(labels.shape)}")
+    check_labels(labels, prior.num_classes, len(known))
     settings = settings or SamplingSettings()
     prior = in_precision(prior, settings.precision)
     length = prior.layout.length
-    numbers = image_noise(seed, range(len(labels)), candidates * length + 1)
-    noise, choice = numbers[:, :-1].unflatten(1, (candidates, length)), numbers[:, -1]
+    default = torch.where(held_later(known).any(1), CANDIDATES, 1).tolist()
+    of_image = default if candidates is None else [candidates] * len(known)
+    conditional, prefixes = (labels != NO_LABEL).tolist(), prefix_lengths(known)
 
-    def complete_pass(labels: Tensor, known: Tensor, noise: Tensor, choice: Tensor) -> Tensor:
-        return complete(prior, labels, known, noise, choice, settings)
+    def complete_group(rows: Tensor) -> list[Tensor]:
+        """Complete images that are computed alike."""
+        one = int(rows[0])
+        count, how = of_image[one], settings if conditional[one] else without_guidance(settings)
+        numbers = image_noise(seed, rows.tolist(), (count + 1) * length + 1)
+        noise, resampling = numbers[:, : count * length].unflatten(1, (count, length)), numbers[:, count * length :]
 
-    size = max(pass_size(prior.layout, labels.device) // candidates, 1)
+        def complete_batch(
+            batch: MicroBatch, labels: Tensor, known: Tensor, noise: Tensor, resampling: Tensor
+        ) -> Drawn:
+            return complete(prior, labels, known, noise, resampling, how, prefixes[one])
+
+        guided, device = is_guided(prior, how), labels.device
+        size, indices = plan(prior, rows.tolist(), device, count, guided, size=settings.microbatch_size)
+        part = [each[rows.to(each.device)] for each in (labels, known)]
+        return in_microbatches(complete_batch, indices, size, *part, noise, resampling, progress=progress)
+
     with prior.frozen():
-        return in_passes(complete_pass, 0, size, labels, known, noise, choice, progress=progress)
+        drawn = Drawn(*in_groups(complete_group, conditional, prefixes, of_image))
+    check_finite(drawn)
+    return drawn
+
+
+def held_later(known: Tensor) -> Tensor:
+    """Codes that are held after one that is drawn, bool ``[B, T]`` of ``known [B, T]``."""
+    return (known >= 0) & (known < 0).cumsum(1).bool()
 
 
 @torch.no_grad()
@@ -67,37 +118,75 @@ def complete(
     labels: Tensor,
     known: Tensor,
     noise: Tensor,
-    choice: Tensor,
+    resampling: Tensor,
     settings: SamplingSettings | None = None,
-) -> Tensor:
-    """Draw the codes that are not known, C times, and take one of the candidates.
+    prefix: int = 0,
+) -> Drawn:
+    """Draw the codes that are not known, with C candidates at a time, and take one of the candidates.
 
-    One is chosen with probability in proportion to how likely the prior (as it is, without truncation or guidance)
-    finds the codes held after the first drawn one. This is sampling-importance-resampling (Rubin 1987): as C grows,
-    the choice follows the prior given everything that is held. Where the held codes all come first, one candidate is
-    exact.
+    This is a particle filter (sequential importance resampling, Gordon et al. 1993). A candidate's weight is the
+    probability that the prior, as it is without truncation and guidance, gives to the codes held after the first drawn
+    one. When few candidates carry most of the weight, all go on from candidates drawn by weight (systematic
+    resampling). As C grows, what is taken follows the prior given everything that is held. If the held codes all come
+    first, one candidate is exact.
 
     Args:
-        prior: Any prior, in eval mode.
-        labels: int64 ``[B]``, -1 for "any class".
+        prior: Any prior, in eval mode; for C > 1 its incremental form needs ``select``.
+        labels: int64 ``[B]``, -1 for the null class.
         known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn.
-        noise: Uniform numbers, float64 ``[B, C, T]``, with which the C candidates are drawn.
-        choice: Uniform numbers, float64 ``[B]``, with which one of them is chosen.
+        noise: Uniform numbers, float64 ``[B, C, T]``, with which the candidates are drawn.
+        resampling: Uniform numbers, float64 ``[B, T + 1]``: for resampling at each position, and for the choice of
+            one candidate at the end.
         settings: How to draw.
-
-    Returns:
-        int64 ``[B, T]``.
+        prefix: Number of first codes that are held in all rows; they go through the prior at once.
     """
     settings = settings or SamplingSettings()
     prior = in_precision(prior, settings.precision)
     batch, candidates, length = noise.shape
+    noise, resampling = noise.to(labels.device).flatten(0, 1), resampling.to(labels.device)
+    later = held_later(known)
     each = known.repeat_interleave(candidates, 0)  # [B * C, T]
-    each_label = labels.repeat_interleave(candidates, 0)
-    codes = sample(prior, each_label, noise.reshape(-1, length), settings, each)
-    if candidates == 1:
-        return codes
-    held_later = (known >= 0) & (known < 0).cumsum(1).bool()
-    nats = prior.nats(codes, each_label).unflatten(0, (batch, candidates))  # [B, C, T]
-    log_weight = -(nats * held_later[:, None]).sum(-1)
-    chosen = draw(log_weight, choice.to(labels.device))
-    return codes.unflatten(0, (batch, candidates))[torch.arange(batch, device=labels.device), chosen]
+    codes, log_probs = each.clone(), each.new_zeros(each.shape, dtype=torch.float32)
+    log_weight = noise.new_zeros(batch, candidates)
+    with torch.inference_mode():
+        steps = GuidedSteps(prior, labels.repeat_interleave(candidates), settings)
+        if prefix > 0:
+            steps.prefill(each[:, :prefix])
+        for position in range(prefix, length):
+            own, guided = steps.next(codes[:, position - 1] if position else None)
+            logits = process_logits(guided, settings, codes[:, :position])
+            drawn, held = draw(logits, noise[:, position]), each[:, position]
+            code = torch.where(held < 0, drawn, held)
+            log_prob = log_prob_of(own, code, logits)
+            codes[:, position] = code
+            log_probs[:, position] = log_prob.masked_fill(held >= 0, 0.0)
+            if candidates > 1 and later[:, position].any():
+                log_weight += log_prob.view(batch, candidates) * later[:, position, None]
+                rows = survivors(log_weight, resampling[:, position])
+                if rows is not None:
+                    steps.select(rows)
+                    codes, log_probs = codes[rows], log_probs[rows]
+        chosen = draw(log_weight, resampling[:, -1]) + torch.arange(batch, device=labels.device) * candidates
+    return Drawn(codes[chosen].clone(), log_probs[chosen].clone())
+
+
+def survivors(log_weight: Tensor, noise: Tensor) -> Tensor | None:
+    """Rows from which the candidates go on, int64 ``[B * C]``; None if all stay. New weights are written.
+
+    Images whose effective number of candidates, ``1 / Σ w²``, is below C / 2 are resampled (systematic resampling).
+
+    Args:
+        log_weight: float64 ``[B, C]``; 0 afterwards where an image was resampled.
+        noise: A uniform number for each image, float64 ``[B]``.
+    """
+    batch, candidates = log_weight.shape
+    weight = log_weight.softmax(1)
+    few = 1 / weight.square().sum(1) < candidates / 2  # [B]
+    if not few.any():
+        return None
+    stay = torch.arange(candidates, device=weight.device)
+    marks = (noise[:, None] + stay) / candidates  # [B, C], rising
+    drawn = torch.searchsorted(weight.cumsum(1), marks, right=True).clamp(max=candidates - 1)
+    log_weight.masked_fill_(few[:, None], 0.0)
+    within = torch.where(few[:, None], drawn, stay)
+    return (within + torch.arange(batch, device=weight.device)[:, None] * candidates).flatten()

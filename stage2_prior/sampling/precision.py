@@ -18,9 +18,9 @@ _copies: WeakKeyDictionary[Prior, Prior] = WeakKeyDictionary()
 
 @torch.no_grad()
 def in_precision(prior: Prior, precision: Precision) -> Prior:
-    """The prior itself for float32, else a copy with its weights as they are now; the same one each time.
+    """The prior itself for float32, else a copy in the precision, with the weights as they are now.
 
-    So what is kept for a prior, as CUDA graphs are, is kept for its copy too.
+    It is the same copy each time, so that what is kept for a prior, such as CUDA graphs, is kept for its copy too.
     """
     first = None if precision == "float32" else next(prior.parameters())
     if first is None or first.dtype == torch.bfloat16:

@@ -2,76 +2,38 @@
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stage2_prior.prior import NO_LABEL, Incremental, Prior
-from stage2_prior.sampling.batch_invariance import in_passes, pass_size
-from stage2_prior.sampling.precision import Precision, in_precision
+from stage2_prior.prior import NO_LABEL, Prior, check_labels
+from stage2_prior.sampling.batch_invariance import MicroBatch, in_microbatches, plan
+from stage2_prior.sampling.guidance import GuidedSteps, is_guided, without_guidance
+from stage2_prior.sampling.precision import in_precision
+from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.truncation import keep_min_p, keep_top_k, keep_top_p
 
-Schedule = Literal["constant", "linear"]
-"""How the guidance scale goes along the positions."""
 
+class Drawn(NamedTuple):
+    """Codes that were drawn."""
 
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How codes are drawn from a prior's logits; each default changes nothing.
-
-    They act in this order: guidance, temperature, top-k, top-p, min-p, each on the distribution that the one before
-    left.
-
-    Attributes:
-        temperature: Divides the logits; towards 0 only the likeliest code is drawn.
-        top_k: Keep the k likeliest codes; None keeps all.
-        top_p: Keep the likeliest codes that hold this share of probability (arXiv 1904.09751); None or 1 keeps all.
-        min_p: Keep codes at least this many times as likely as the likeliest (arXiv 2407.01082); None or 0 keeps all.
-        guidance: Classifier-free guidance scale s (arXiv 2207.12598): log-probabilities become
-            ``any_class + s (of_class - any_class)``; 1 is off.
-        guidance_schedule: ``constant``, or ``linear``: the scale rises from 1 at the first position, where classes
-            and compositions part, to ``guidance`` at the last.
-        precision: What the prior computes in; codes are drawn in float64 either way. ``bfloat16`` halves what is read
-            for every code, its logits have 8 bits.
-
-    Raises:
-        ValueError: If a setting is out of range.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    guidance: float = 1.0
-    guidance_schedule: Schedule = "constant"
-    precision: Precision = "float32"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature is above 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is at least 1, or null for all codes, got {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is in (0, 1], or null for all codes, got {self.top_p}")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p is in [0, 1], or null for all codes, got {self.min_p}")
-        if not 0 <= self.guidance < math.inf:
-            raise ValueError(f"guidance is at least 0, and 1 is off, got {self.guidance}")
-        if self.guidance_schedule not in get_args(Schedule):
-            raise ValueError(f"guidance_schedule: constant or linear expected, got {self.guidance_schedule!r}")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision: float32 or bfloat16 expected, got {self.precision!r}")
+    codes: Tensor
+    """int64 ``[B, T]``."""
+    log_probs: Tensor
+    """Log-probability in nats of each code under the prior given its label, without guidance, temperature and
+    truncation: float32 ``[B, T]``; 0 for codes that were held, NaN where the logits to draw from were not finite. If no
+    code was held, the sum over the positions is the prior's ``log_prob``."""
 
 
 def image_noise(seed: int, images: Iterable[int], length: int) -> Tensor:
     """A uniform number for every code of every image, a function of (seed, image index) alone: float64 ``[B, T]``.
 
-    What image i becomes thus depends neither on its batch nor on the process that draws it.
+    So an image depends neither on its batch nor on the process that draws it.
 
     Raises:
         ValueError: If the seed is negative or does not fit 64 bits.
@@ -96,39 +58,81 @@ def sample_images(
     settings: SamplingSettings | None = None,
     known: Tensor | None = None,
     progress: Callable[[int], None] = lambda images: None,
-) -> Tensor:
-    """Draw codes of images ``first``, ``first + 1``, …, in passes of a fixed size.
-
-    See :mod:`stage2_prior.sampling.batch_invariance`.
+    on_position: Callable[[list[int], Tensor], None] | None = None,
+) -> Drawn:
+    """Draw codes of images ``first``, ``first + 1``, …, in micro-batches.
 
     On one kind of device an image's codes are a function of its index, the seed, its label, what is known of it and
-    the settings: bit for bit, however the images are batched or shared among processes.
+    the settings: bit for bit, however the images are batched or shared among processes; see
+    :mod:`stage2_prior.sampling.batch_invariance`.
 
     Args:
         prior: Any prior, in eval mode.
-        labels: int64 ``[B]``, -1 for "any class"; on the prior's device.
+        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
         seed: Of the noise.
         first: Index of the first image.
         settings: How to draw.
         known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn.
-        progress: Called after every pass with the number of images in it.
-
-    Returns:
-        int64 ``[B, T]``.
+        progress: Called after every micro-batch with the number of images in it.
+        on_position: Called after every position of a micro-batch with the indices of its images and their codes so
+            far, int64 ``[n, t]``; from several threads, one at a time.
 
     Raises:
-        ValueError: If the seed is out of range.
+        ValueError: If the seed or a label is out of range, or the prior's logits are not finite.
     """
     settings = settings or SamplingSettings()
-    noise = image_noise(seed, range(first, first + len(labels)), prior.layout.length)
+    check_labels(labels, prior.num_classes, len(labels))
+    length = prior.layout.length
+    noise = image_noise(seed, range(first, first + len(labels)), length)
     prior = in_precision(prior, settings.precision)
+    known = labels.new_full((len(labels), length), -1) if known is None else known
+    conditional, prefixes = (labels != NO_LABEL).tolist(), prefix_lengths(known)
+    lock = Lock()
 
-    def draw_pass(labels: Tensor, noise: Tensor, known: Tensor | None = None) -> Tensor:
-        return sample(prior, labels, noise, settings, known)
+    def draw_group(rows: Tensor) -> list[Tensor]:
+        """Draw images that are computed alike."""
+        images, one = (rows + first).tolist(), int(rows[0])
+        how = settings if conditional[one] else without_guidance(settings)
 
-    rows = (labels, noise) if known is None else (labels, noise, known)
+        def draw_batch(batch: MicroBatch, labels: Tensor, noise: Tensor, known: Tensor) -> Drawn:
+            def watch(codes: Tensor) -> None:
+                if on_position is not None:
+                    with lock:
+                        on_position([images[row] for row in batch.rows], codes[batch.slots])
+
+            return sample(prior, labels, noise, how, known, prefixes[one], watch)
+
+        guided, device = is_guided(prior, how), labels.device
+        size, indices = plan(prior, images, device, guided=guided, size=settings.microbatch_size)
+        part = [each[rows.to(each.device)] for each in (labels, noise, known)]
+        return in_microbatches(draw_batch, indices, size, *part, progress=progress)
+
     with prior.frozen():
-        return in_passes(draw_pass, first, pass_size(prior.layout, labels.device), *rows, progress=progress)
+        # Guidance and prefilling change the last bits, so they are decided for each image by itself.
+        drawn = Drawn(*in_groups(draw_group, conditional, prefixes))
+    check_finite(drawn)
+    return drawn
+
+
+def in_groups(compute: Callable[[Tensor], list[Tensor]], *keys: Iterable[object]) -> list[Tensor]:
+    """What a function returns for each group of rows with equal keys, put together in the order of the rows.
+
+    Args:
+        compute: Takes numbers of rows, int64 ``[n]``, and returns tensors ``[n, ...]``.
+        keys: Values for each row.
+    """
+    groups = defaultdict(list)
+    for row, key in enumerate(zip(*keys, strict=True)):
+        groups[key].append(row)
+    found = [compute(torch.tensor(rows)) for rows in groups.values()]
+    order = torch.tensor([row for rows in groups.values() for row in rows]).argsort()
+    return [torch.cat(part)[order.to(part[0].device)] for part in zip(*found, strict=True)]
+
+
+def prefix_lengths(known: Tensor) -> list[int]:
+    """Number of codes that are held at the beginning of each row of ``known [B, T]``, at most T - 1."""
+    lengths: list[int] = (known[:, :-1] >= 0).long().cumprod(1).sum(1).tolist()
+    return lengths
 
 
 def sample(
@@ -137,37 +141,59 @@ def sample(
     noise: Tensor,
     settings: SamplingSettings | None = None,
     known: Tensor | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> Tensor:
-    """Draw one sequence of codes per label.
+    prefix: int = 0,
+    on_position: Callable[[Tensor], None] = lambda codes: None,
+) -> Drawn:
+    """Draw one sequence of codes per label, without a synchronisation of host and device.
 
     Args:
         prior: Any prior, in eval mode.
-        labels: int64 ``[B]``, -1 for "any class".
+        labels: int64 ``[B]``, -1 for the null class.
         noise: Uniform numbers in [0, 1), float64 ``[B, T]``, at which each code's cumulative distribution is inverted.
         settings: How to draw.
         known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn.
-        progress: Called after every position.
-
-    Returns:
-        int64 ``[B, T]``.
+        prefix: Number of first codes that are held in all rows; they go through the prior at once.
+        on_position: Called after every position with the codes so far, int64 ``[B, t]``.
     """
     settings = settings or SamplingSettings()
     prior = in_precision(prior, settings.precision)
     noise = noise.to(labels.device)
-    drawn: list[Tensor] = []
+    known = labels.new_full(noise.shape, -1) if known is None else known
+    codes, log_probs = known.clone(), noise.new_zeros(noise.shape, dtype=torch.float32)
     # Each of the many small operations takes a tenth less time than without gradients alone.
     with torch.inference_mode():
-        steps = guided(prior, labels, settings.guidance, settings.guidance_schedule)
-        for position in range(prior.layout.length):
-            logits = steps.next_logits(drawn[-1] if drawn else None)
-            code = draw(truncate(logits.float() / settings.temperature, settings), noise[:, position])
-            if known is not None:
-                code = torch.where(known[:, position] < 0, code, known[:, position])
-            drawn.append(code)
-            progress()
-        codes = torch.stack(drawn, dim=1)
-    return codes.clone()  # an ordinary tensor, fit for training too
+        steps = GuidedSteps(prior, labels, settings)
+        if prefix > 0:
+            steps.prefill(known[:, :prefix])
+        for position in range(prefix, prior.layout.length):
+            own, guided = steps.next(codes[:, position - 1] if position else None)
+            logits = process_logits(guided, settings, codes[:, :position])
+            drawn, held = draw(logits, noise[:, position]), known[:, position]
+            codes[:, position] = torch.where(held < 0, drawn, held)
+            log_probs[:, position] = log_prob_of(own, drawn, logits).masked_fill(held >= 0, 0.0)
+            on_position(codes[:, : position + 1])
+    return Drawn(codes, log_probs)
+
+
+def process_logits(logits: Tensor, settings: SamplingSettings, codes: Tensor) -> Tensor:
+    """Logits to draw from: temperature, top-k, top-p, min-p and processors applied to ``logits [B, K]``.
+
+    Args:
+        logits: float32, with guidance.
+        settings: What to apply.
+        codes: The codes before, int64 ``[B, t]``.
+    """
+    if settings.temperature != 1:
+        logits = logits / settings.temperature
+    if settings.top_k is not None:
+        logits = keep_top_k(logits, settings.top_k)
+    if settings.top_p is not None:
+        logits = keep_top_p(logits, settings.top_p)
+    if settings.min_p is not None:
+        logits = keep_min_p(logits, settings.min_p)
+    for processor in settings.processors:
+        logits = processor(logits, codes)
+    return logits
 
 
 def draw(logits: Tensor, noise: Tensor) -> Tensor:
@@ -177,38 +203,23 @@ def draw(logits: Tensor, noise: Tensor) -> Tensor:
     return (cumulative <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1)
 
 
-def truncate(logits: Tensor, settings: SamplingSettings) -> Tensor:
-    """Logits ``[B, K]`` with the codes that top-k, top-p and min-p drop at -inf."""
-    if settings.top_k is not None:
-        logits = keep_top_k(logits, settings.top_k)
-    if settings.top_p is not None:
-        logits = keep_top_p(logits, settings.top_p)
-    if settings.min_p is not None:
-        logits = keep_min_p(logits, settings.min_p)
-    return logits
+def log_prob_of(own: Tensor, codes: Tensor, logits: Tensor) -> Tensor:
+    """Log-probability in nats of ``codes [B]`` under a prior's logits, float32 ``[B]``.
 
-
-def guided(prior: Prior, labels: Tensor, scale: float, schedule: Schedule = "constant") -> Incremental:
-    """The prior's incremental form with classifier-free guidance, or the prior itself where that changes nothing.
-
-    That is at scale 1 and where every image is of any class: with and without its label it is the same.
+    Args:
+        own: The prior's logits ``[B, K]``, without guidance.
+        codes: int64 ``[B]``.
+        logits: What the codes were drawn from, ``[B, K]``; NaN is returned where no logit is finite or one is not a
+            number.
     """
-    nothing_to_guide = scale == 1 or bool((labels == NO_LABEL).all()) or prior.num_classes == 0
-    return prior.incremental(labels) if nothing_to_guide else Guided(prior, labels, scale, schedule)
+    found = own.log_softmax(-1).gather(1, codes[:, None])[:, 0]
+    return found.masked_fill(~logits.amax(-1).isfinite(), torch.nan)
 
 
-class Guided:
-    """Classifier-free guidance (arXiv 2207.12598): one pass over the batch with and without its labels."""
-
-    def __init__(self, prior: Prior, labels: Tensor, scale: float, schedule: Schedule = "constant") -> None:
-        length = prior.layout.length
-        rising = np.linspace(1, scale, length) if length > 1 else [scale]
-        self.scales = iter(rising if schedule == "linear" else [scale] * length)
-        self.both = prior.incremental(torch.cat([labels, torch.full_like(labels, NO_LABEL)]))
-
-    def next_logits(self, codes: Tensor | None) -> Tensor:
-        """Guided logits ``[B, K]`` of the next position."""
-        logits = self.both.next_logits(None if codes is None else codes.repeat(2))
-        of_class, any_class = logits.float().log_softmax(-1).chunk(2)
-        absent = of_class == -torch.inf  # of a smaller codebook; inf - inf would be NaN
-        return torch.where(absent, of_class, any_class + float(next(self.scales)) * (of_class - any_class))
+def check_finite(drawn: Drawn) -> None:
+    """Raise ValueError if codes were drawn from logits that are not finite, which are codes of no meaning."""
+    if drawn.log_probs.isnan().any():
+        raise ValueError(
+            "the logits that codes are drawn from are not finite: the prior's weights are damaged or its training "
+            "diverged, or a processor left no code"
+        )

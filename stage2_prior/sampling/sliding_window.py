@@ -7,10 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from stage2_prior.prior import Incremental, Prior
-from stage2_prior.sampling.batch_invariance import SMALLEST, in_passes, pass_size
+from stage2_prior.prior import NO_LABEL, Prior, check_labels
+from stage2_prior.sampling.batch_invariance import MicroBatch, in_microbatches, plan
+from stage2_prior.sampling.guidance import GuidedSteps, Prediction, is_guided, without_guidance
 from stage2_prior.sampling.precision import in_precision
-from stage2_prior.sampling.sampler import SamplingSettings, draw, guided, image_noise, truncate
+from stage2_prior.sampling.sampler import (
+    Drawn,
+    check_finite,
+    draw,
+    image_noise,
+    in_groups,
+    log_prob_of,
+    process_logits,
+)
+from stage2_prior.sampling.settings import SamplingSettings
 
 
 def sample_larger_images(
@@ -21,38 +31,52 @@ def sample_larger_images(
     first: int = 0,
     settings: SamplingSettings | None = None,
     progress: Callable[[int], None] = lambda images: None,
-) -> Tensor:
-    """Draw grids of any shape for images ``first``, ``first + 1``, …, in passes of a fixed size.
+) -> Drawn:
+    """Draw grids of any shape for images ``first``, ``first + 1``, …, in micro-batches; see :func:`sample_larger`.
 
-    What :func:`~stage2_prior.sampling.sampler.sample_images` is to ``sample``, this is to :func:`sample_larger`.
+    As with :func:`~stage2_prior.sampling.sampler.sample_images`, an image is the same however the images are batched.
 
     Args:
         prior: A prior of one grid of two axes, in eval mode.
-        labels: int64 ``[B]``, -1 for "any class"; on the prior's device.
+        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
         seed: Of the noise.
         shape: ``(H, W)`` in codes, neither below the training grid's.
         first: Index of the first image.
         settings: How to draw.
-        progress: Called after every pass with the number of images in it.
+        progress: Called after every micro-batch with the number of images in it.
 
     Returns:
-        int64 ``[B, H * W]``.
+        Codes and log-probabilities ``[B, H * W]``.
 
     Raises:
-        ValueError: If the prior has another layout, the shape is too small or the seed out of range.
+        ValueError: If the prior has another layout, the shape is too small, a label or the seed is out of range, or
+            the prior's logits are not finite.
     """
     settings = settings or SamplingSettings()
+    check_labels(labels, prior.num_classes, len(labels))
     noise = image_noise(seed, range(first, first + len(labels)), shape[0] * shape[1])
     prior = in_precision(prior, settings.precision)
-
-    def draw_pass(labels: Tensor, noise: Tensor) -> Tensor:
-        return sample_larger(prior, labels, noise, shape, settings)
-
     _, window = window_shape(prior, shape)
-    abreast = len(set(starts(shape[1], window)))  # windows that hold their state at one time
-    size = max(pass_size(prior.layout, labels.device) // abreast, SMALLEST)
+    states = len(set(starts(shape[1], window)))  # windows side by side
+    conditional = (labels != NO_LABEL).tolist()
+
+    def draw_group(rows: Tensor) -> list[Tensor]:
+        """Draw images that are computed alike."""
+        how = settings if conditional[int(rows[0])] else without_guidance(settings)
+
+        def draw_batch(batch: MicroBatch, labels: Tensor, noise: Tensor) -> Drawn:
+            return sample_larger(prior, labels, noise, shape, how)
+
+        guided = is_guided(prior, how)
+        images = (rows + first).tolist()
+        size, indices = plan(prior, images, labels.device, guided=guided, states=states, size=settings.microbatch_size)
+        part = [each[rows.to(each.device)] for each in (labels, noise)]
+        return in_microbatches(draw_batch, indices, size, *part, progress=progress)
+
     with prior.frozen():
-        return in_passes(draw_pass, first, size, labels, noise, progress=progress)
+        drawn = Drawn(*in_groups(draw_group, conditional))
+    check_finite(drawn)
+    return drawn
 
 
 def sample_larger(
@@ -61,25 +85,25 @@ def sample_larger(
     noise: Tensor,
     shape: tuple[int, int],
     settings: SamplingSettings | None = None,
-) -> Tensor:
+) -> Drawn:
     """Draw one grid of any shape per label, in raster order.
 
     Every code is drawn inside a window around it (as in arXiv 2012.09841, section 3.3), from the codes of the window
-    that come before it, as if the window were the whole image: windows lie at the grid's borders where the code
-    does, so the prior meets borders where it knows them. They move by half a window and each keeps its incremental
-    state over all rows that it serves, which makes about three steps of the prior a code, where a window that is
-    centred on every code would go through half of itself for each. At the training grid's shape this is
+    that come before it, as if the window were the whole image. Near a border of the grid the window lies at that
+    border, so the prior sees borders as in training. Windows move by half their size, and each keeps its incremental
+    state over all rows that it serves. That takes about three steps of the prior a code; a window centred on every
+    code would take half its own size in steps. At the training grid's shape this is
     :func:`~stage2_prior.sampling.sampler.sample`.
 
     Args:
         prior: A prior of one grid of two axes, in eval mode.
-        labels: int64 ``[B]``, -1 for "any class".
+        labels: int64 ``[B]``, -1 for the null class.
         noise: Uniform numbers in [0, 1), float64 ``[B, H * W]``.
         shape: ``(H, W)`` in codes, neither below the training grid's.
         settings: How to draw.
 
     Returns:
-        int64 ``[B, H * W]``.
+        Codes and log-probabilities ``[B, H * W]``.
 
     Raises:
         ValueError: If the prior has another layout or the shape is too small.
@@ -89,6 +113,7 @@ def sample_larger(
     height, width = window_shape(prior, shape)
     noise = noise.to(labels.device).unflatten(1, shape)
     codes = labels.new_full((len(labels), *shape), -1)
+    log_probs = noise.new_zeros(codes.shape, dtype=torch.float32)
     tops, lefts = (starts(*sizes) for sizes in zip(shape, (height, width), strict=True))
     windows: dict[int, Window] = {}  # of the current top, by left
     with torch.inference_mode():
@@ -96,16 +121,17 @@ def sample_larger(
             if row == 0 or top != tops[row - 1]:
                 windows = {
                     left: Window(
-                        guided(prior, labels, settings.guidance, settings.guidance_schedule),
-                        codes[:, top : top + height, left : left + width],
+                        GuidedSteps(prior, labels, settings), codes[:, top : top + height, left : left + width]
                     )
                     for left in set(lefts)
                 }
             for column, left in enumerate(lefts):
-                logits = windows[left].logits(row - top, column - left)
-                logits = truncate(logits.float() / settings.temperature, settings)
-                codes[:, row, column] = draw(logits, noise[:, row, column])
-    return codes.flatten(1)
+                own, guided = windows[left].predict(row - top, column - left)
+                logits = process_logits(guided, settings, windows[left].before)
+                code = draw(logits, noise[:, row, column])
+                codes[:, row, column] = code
+                log_probs[:, row, column] = log_prob_of(own, code, logits)
+    return Drawn(codes.flatten(1), log_probs.flatten(1))
 
 
 def window_shape(prior: Prior, shape: tuple[int, int]) -> tuple[int, int]:
@@ -124,7 +150,7 @@ def window_shape(prior: Prior, shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def starts(size: int, window: int) -> list[int]:
-    """Where the window starts that serves each position along an axis.
+    """The start of the window that serves each position along an axis.
 
     Windows move by half their size and serve their middle half; the first and the last also serve the ends.
     """
@@ -134,25 +160,30 @@ def starts(size: int, window: int) -> list[int]:
 
 
 class Window:
-    """A prior's pass through one window of a larger grid.
+    """One window of a larger grid, through which a prior goes in raster order.
 
     Args:
         steps: The prior at its start.
-        codes: The window's part ``[B, h, w]`` of the larger grid, a view that fills up.
+        codes: The window's part ``[B, h, w]`` of the larger grid, a view that is filled while codes are drawn.
     """
 
-    def __init__(self, steps: Incremental, codes: Tensor) -> None:
+    def __init__(self, steps: GuidedSteps, codes: Tensor) -> None:
         self.steps = steps
         self.codes = codes
-        self.position = 0
+        self.position = 0  # the next one
 
-    def logits(self, row: int, column: int) -> Tensor:
-        """Logits ``[B, K]`` of a place after all those asked for before."""
+    @property
+    def before(self) -> Tensor:
+        """The window's codes before the position that was predicted last, int64 ``[B, t]``."""
+        return self.codes.flatten(1)[:, : self.position - 1]
+
+    def predict(self, row: int, column: int) -> Prediction:
+        """Logits of a position after all those asked for before."""
         width = self.codes.shape[2]
         end = row * width + column
         assert self.position <= end
         for position in range(self.position, end + 1):
             above, left = divmod(position - 1, width)
-            logits = self.steps.next_logits(self.codes[:, above, left] if position else None)
+            prediction = self.steps.next(self.codes[:, above, left] if position else None)
         self.position = end + 1
-        return logits
+        return prediction

@@ -1,4 +1,4 @@
-"""Matrices that few rows are multiplied with, laid out so that this is fast."""
+"""Linear layers that few rows go through, their weights laid out so that this is fast."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PACKED_FROM = 4
-"""Rows from which oneDNN's packed products are faster than plain ones on a CPU: by a quarter to a half at 8 and 16."""
+ROWS = 16
+"""Rows that weights are packed for; packed products of fewer and of more rows are correct too."""
 
 
-class Matrix:
-    """A linear layer's weight, ``[inputs, outputs]``.
+class PackedLinear:
+    """``x @ W.T`` for few rows x, without a bias.
 
-    On a CPU a weight is packed for oneDNN where PyTorch has it. Products of any layout round in ways of their own, and
-    always the same for as many rows.
+    On a CPU, a bfloat16 weight is packed for oneDNN, where PyTorch and the processor can: a plain product would pack
+    it at every call, which takes half the time and more. A plain product of float32 reads the weight as it is, and
+    has less to do around it.
+
+    The layout is chosen by the type alone and not by timing, since products of different layouts round differently.
 
     Args:
-        weight: As the layer has it, ``[outputs, inputs]``; copied.
-        rows: Of what is multiplied with it.
+        weight: As a linear layer has it, ``[outputs, inputs]``; copied.
     """
 
-    def __init__(self, weight: Tensor, rows: int) -> None:
-        self.packed = weight.device.type == "cpu" and rows >= PACKED_FROM and has_packed_products(weight.dtype)
+    def __init__(self, weight: Tensor) -> None:
+        on_cpu, half = weight.device.type == "cpu", weight.dtype == torch.bfloat16
+        self.packed = on_cpu and half and has_packed_products(weight.dtype)
         # Transposed, a plain product of few rows is faster.
-        self.tensor = pack(weight, rows) if self.packed else weight.T.contiguous()
+        self.tensor = pack(weight) if self.packed else weight.T.contiguous()
 
-    def times(self, x: Tensor) -> Tensor:
-        """``x @ W`` for ``x [rows, inputs]``."""
-        return (
-            mkldnn()._linear_pointwise.default(x, self.tensor, None, "none", [], None)
-            if self.packed
-            else x @ self.tensor
-        )
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x @ W.T`` for ``x [rows, inputs]``."""
+        if self.packed:
+            return mkldnn()._linear_pointwise.default(x, self.tensor, None, "none", [], None)
+        return x @ self.tensor
 
-    def added(self, residual: Tensor, x: Tensor) -> Tensor:
-        """``residual + x @ W``."""
+    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """``residual + x @ W.T`` for ``residual [rows, outputs]`` and ``x [rows, inputs]``."""
         if self.packed:
             return mkldnn()._linear_pointwise.binary(x, residual, self.tensor, None, "add")
         return torch.addmm(residual, x, self.tensor)
 
 
-def pack(weight: Tensor, rows: int) -> Tensor:
-    """A weight ``[outputs, inputs]`` in oneDNN's layout for so many rows; only its products can read it."""
-    return mkldnn()._reorder_linear_weight(weight.contiguous(), rows)
+def pack(weight: Tensor) -> Tensor:
+    """A weight ``[outputs, inputs]`` in oneDNN's own layout, which only its products can read."""
+    return mkldnn()._reorder_linear_weight(weight.contiguous(), ROWS)
 
 
 def mkldnn() -> Any:
@@ -63,9 +64,9 @@ def has_packed_products(dtype: torch.dtype) -> bool:
     Args:
         dtype: Of weights and inputs.
     """
-    weight, x = torch.eye(16, dtype=dtype), torch.ones(PACKED_FROM, 16, dtype=dtype)
+    weight, x = torch.eye(16, dtype=dtype), torch.ones(4, 16, dtype=dtype)
     try:
-        packed = pack(weight, len(x))
+        packed = pack(weight)
         products = mkldnn()._linear_pointwise.default(x, packed, None, "none", [], None)
         added = mkldnn()._linear_pointwise.binary(x, x, packed, None, "add")
     # A missing operation is an AttributeError, a missing instruction a RuntimeError; builds differ in the rest.

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.masks import code_mask, held_codes, kept_pixels, pixel_mask
+from pipelines.masks import code_mask, kept_pixels, pixel_mask
 from stage1_vqvae.codes import CodeLayout
 
 
@@ -94,23 +94,3 @@ def test_pixels_are_those_of_the_kept_codes():
     layout = CodeLayout(((2, 2),), (3,))
     back = kept_pixels(torch.tensor([True, False, False, True]), layout, (6, 6), padding=1)
     assert torch.equal(back, torch.block_diag(torch.ones(3, 3), torch.ones(3, 3)).bool())
-
-
-def test_what_is_not_kept_may_be_anything():
-    layout = CodeLayout(((1, 3),), (4,))
-    codes, keep = torch.tensor([[3, 99, 0], [1, -7, 2]]), torch.tensor([True, False, True])
-    assert held_codes(codes, keep, layout).tolist() == [[3, -1, 0], [1, -1, 2]]
-    assert held_codes(codes, keep.expand(2, -1), layout).tolist() == [[3, -1, 0], [1, -1, 2]]
-
-
-@pytest.mark.parametrize(
-    ("codes", "keep", "message"),
-    [
-        ([[0, 0, 4]], [True, True, True], "codes of grid"),
-        ([[0, 0, 0]], [True, True], r"keep_mask is bool \[1, 3\] or \[3\], got torch.bool \[2\]"),
-        ([[0, 0, 0]], [1, 1, 0], "got torch.int64"),
-    ],
-)
-def test_wrong_masks_are_refused(codes, keep, message):
-    with pytest.raises(ValueError, match=message):
-        held_codes(torch.tensor(codes), torch.tensor(keep), CodeLayout(((1, 3),), (4,)))

@@ -11,10 +11,13 @@ import yaml
 from safetensors.torch import load_file
 
 from pipelines.artifacts.models import fingerprint
+from pipelines.config.migrations import modernised_weights
 from pipelines.generator import Generator
 from pipelines.tasks.evaluate import evaluate
 from pipelines.tasks.run import run
 from pipelines.tasks.train_stage1 import train_stage1
+from stage2_prior.pixelcnn import PixelCNN
+from stage2_prior.transformer import Transformer
 from tests.support.tiny import compose
 
 RUNS = sorted(path for path in (Path(__file__).parents[1] / "old_runs").glob("*/*") if path.is_dir())
@@ -91,6 +94,7 @@ def test_its_prior_trains_on_to_the_same_weights(old, copied):
     shutil.rmtree(copied / "samples")
     run(settings_of(old, copied))
     found, expected = (load_file(path / "prior" / "model.safetensors") for path in (copied, old))
+    expected = modernised_weights({"transformer": Transformer, "hierarchy": PixelCNN}[old.name], expected)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-3, msg=name)

@@ -82,7 +82,6 @@ def test_imports_go_one_way(name):
             assert module in ("stage1_vqvae.codes", "stage1_vqvae.files"), module
 
 
-@pytest.mark.xfail(reason="the circles of version 0.1.0 are being undone")
 def test_there_is_no_import_circle():
     assert circles(import_graph()) == set()
 

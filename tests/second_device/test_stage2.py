@@ -7,7 +7,8 @@ from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn.model import PixelCNN
 from stage2_prior.prior import FullRecompute
 from stage2_prior.sampling.inpainting import complete
-from stage2_prior.sampling.sampler import SamplingSettings, sample, sample_images
+from stage2_prior.sampling.sampler import sample, sample_images
+from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.sliding_window import sample_larger
 from stage2_prior.transformer.model import Transformer
 
@@ -75,8 +76,8 @@ def test_sampling(name, second):
     labels, _, noise, known = inputs(prior, second)
     prior = second.put(prior)
     with second.running():
-        assert sample(prior, labels, noise).device == labels.device
-        sample(prior, labels, noise, known=known)
+        assert sample(prior, labels, noise).codes.device == labels.device
+        sample(prior, labels, noise, known=known, prefix=1)
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -122,9 +123,10 @@ def test_completion(candidates, second):
     prior = PRIORS["transformer"]().eval()
     labels, _, noise, known = inputs(prior, second)
     noise = noise[:, None].expand(-1, candidates, -1)
+    resampling = torch.cat([noise[:, 0], noise[:, 0, :1]], dim=1)
     prior = second.put(prior)
     with second.running():
-        complete(prior, labels, known, noise, noise[:, 0, 0], SamplingSettings())
+        complete(prior, labels, known, noise, resampling, SamplingSettings())
 
 
 @pytest.mark.parametrize("name", ["transformer", "pixelcnn", "pixelcnn with attention"])
@@ -133,4 +135,4 @@ def test_sliding_window(name, second):
     labels, noise = second.put((torch.zeros(2, dtype=torch.int64), torch.rand(2, 12, dtype=torch.float64)))
     prior = second.put(prior)
     with second.running():
-        assert sample_larger(prior, labels, noise, (3, 4)).shape == (2, 12)
+        assert sample_larger(prior, labels, noise, (3, 4)).codes.shape == (2, 12)

@@ -10,11 +10,11 @@ from pipelines.tasks import sample
 from pipelines.tasks.sample import default_name, sample_command, write_samples
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.files import read_yaml
-from stage2_prior.sampling.batch_invariance import SMALLEST
+from stage2_prior.sampling.batch_invariance import BASE
 from tests.support.distributed import on_two_ranks
 from tests.support.tiny import compose
 
-N = 3 * SMALLEST + 4
+N = 3 * BASE + 4
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def generator(tiny_run):
 
 
 def settings_of(tiny_run, output, **changes):
-    changes = {"n": N, "batch_size": SMALLEST, "seed": 3, **changes}
+    changes = {"n": N, "batch_size": BASE, "seed": 3, **changes}
     words = [f"{name}={value}" for name, value in changes.items()]
     return compose(f"model={tiny_run}", f"output={output}", *words, command="sample")
 
@@ -59,7 +59,7 @@ def test_what_is_written(reference, generator):
     assert claimed["prior"] == generator.fingerprint
 
 
-@pytest.mark.parametrize("batch_size", [1, 2 * SMALLEST + 1, 1000])
+@pytest.mark.parametrize("batch_size", [1, 2 * BASE + 1, 1000])
 def test_the_same_files_for_any_batch_size(reference, tiny_run, tmp_path, batch_size):
     resume(tiny_run, tmp_path / "made", batch_size=batch_size)
     assert files(tmp_path / "made") == files(reference)
@@ -89,7 +89,7 @@ def test_goes_on_after_a_kill_in_batches_of_any_size(reference, tiny_run, tmp_pa
     with monkeypatch.context() as context:
         written = killed_after(99, context)
         resume(tiny_run, output)
-        assert written == [2 * SMALLEST, 3 * SMALLEST]
+        assert written == [2 * BASE, 3 * BASE]
     assert files(output) == files(reference)
 
 
@@ -99,7 +99,7 @@ def test_goes_on_in_other_batches(reference, tiny_run, tmp_path, monkeypatch):
         killed_after(1, context)
         with pytest.raises(KeyboardInterrupt):
             resume(tiny_run, output)
-    resume(tiny_run, output, batch_size=2 * SMALLEST)
+    resume(tiny_run, output, batch_size=2 * BASE)
     assert files(output) == files(reference)
 
 
@@ -135,9 +135,9 @@ def test_processes_share_a_set_smaller_than_a_batch(generator, tiny_run, tmp_pat
     monkeypatch.setattr(collectives, "rank", lambda: 1)
     monkeypatch.setattr(collectives, "ranks", lambda: 2)
     parts = Parts(tmp_path)
-    settings = settings_of(tiny_run, None, n=2 * SMALLEST, batch_size=1000)
+    settings = settings_of(tiny_run, None, n=2 * BASE, batch_size=1000)
     sample.draw_parts(generator, parts, settings, {})
-    assert parts.missing(2 * SMALLEST, SMALLEST) == [range(SMALLEST)]
+    assert parts.missing(2 * BASE, BASE) == [range(BASE)]
 
 
 def test_what_is_done_is_not_done_again(reference, tiny_run, capsys):
@@ -167,7 +167,10 @@ def test_samples_of_another_prior_or_other_settings_stay(reference, generator, t
         ({"label": 10}, "label=10: classes are 0 to 9"),
         ({"min_p": 2}, "min_p is in"),
         ({"temperature": "hot"}, "sampling.temperature: float expected, got 'hot'"),
-        ({"guidance_schedule": "cosine"}, "sampling.guidance_schedule: constant or linear expected, got 'cosine'"),
+        (
+            {"guidance_schedule": "cosine"},
+            "sampling.guidance_schedule: constant or linear or power_cosine expected, got 'cosine'",
+        ),
         ({"precision": "half"}, "sampling.precision: float32 or bfloat16 expected, got 'half'"),
     ],
 )

@@ -1,15 +1,14 @@
-import gc
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.pixelcnn import cache as pixelcnn_cache
-from stage2_prior.pixelcnn.cache import CachedStack
 from stage2_prior.pixelcnn.model import PixelCNN
+from stage2_prior.pixelcnn.stack import GatedStack
 from stage2_prior.prior import FullRecompute
-from stage2_prior.sampling.sampler import SamplingSettings, image_noise, sample
+from stage2_prior.sampling.sampler import image_noise, sample
+from stage2_prior.sampling.settings import SamplingSettings
+from tests.support.graph_emulator import emulate, move
 
 SQUARE = CodeLayout(((4, 4),), (5,))
 WIDE = CodeLayout(((3, 5),), (4,))
@@ -24,7 +23,7 @@ LABELS = torch.tensor([0, -1, 2])
 
 def build(layout, **settings):
     torch.manual_seed(0)
-    prior = PixelCNN(layout, num_classes=3, **{"channels": 8, "layers": 4, "dropout": 0.5, **settings}).eval()
+    prior = PixelCNN(layout, num_classes=3, **{"width": 8, "layers": 4, "dropout": 0.5, **settings}).eval()
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.mul_(1.5)  # so that logits are of the order of one and not all alike
@@ -56,10 +55,10 @@ def test_cached_logits_are_those_of_forward(layout, settings):
 def test_codes_drawn_with_the_same_noise_are_those_of_the_plain_loop(layout, settings, monkeypatch):
     prior, noise = build(layout, **settings), image_noise(0, range(3), layout.length)
     for controls in (SamplingSettings(), SamplingSettings(top_k=3, guidance=2.0)):
-        cached = sample(prior, LABELS, noise, controls)
+        cached = sample(prior, LABELS, noise, controls).codes
         with monkeypatch.context() as patch:
             patch.setattr(prior, "incremental", lambda labels: FullRecompute(prior, labels))
-            plain = sample(prior, LABELS, noise, controls)
+            plain = sample(prior, LABELS, noise, controls).codes
         assert torch.equal(cached, plain)
     assert len(cached.unique(dim=0)) > 1
 
@@ -96,49 +95,22 @@ def test_conditions_are_computed_once_a_grid():
     assert calls == [0, 1]
 
 
-def memory(stack):
-    """Where all lies that a step reads and writes."""
-    caches = [tensor for attention in stack.attention.values() for tensor in attention.cache]
-    state = [value for value in vars(stack).values() if isinstance(value, torch.Tensor)]
-    return [tensor.data_ptr() for tensor in (*stack.weights.tensors(), *caches, *state)]
-
-
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 @pytest.mark.parametrize("layout", [WIDE, TALL, SHRINKING], ids=lambda layout: str(layout.grids))
 @torch.no_grad()
-def test_a_step_is_of_fixed_shapes_in_fixed_memory_and_may_be_repeated(layout, settings, monkeypatch):
-    """What a CUDA graph asks for, run here as it is: each step twice, as a recording does, twice in the same memory."""
-    kept, keys = {}, set()
-
-    class Twice(CachedStack):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            self.bucket = 4
-            self.call = self.twice
-
-        def twice(self, *key):
-            keys.add((self.shape, key))
-            self.run(*key)
-            return self.run(*key)
-
-    def on_loan(stack, condition):
-        if stack not in kept:
-            kept[stack] = Twice(stack, condition)
-            return kept[stack]
-        kept[stack].restart(stack, condition)
-        return kept[stack]
-
-    monkeypatch.setattr(pixelcnn_cache, "CachedStack", on_loan)
+def test_replayed_as_on_a_gpu_it_is_the_same(layout, settings, monkeypatch):
+    """Recorded, then replayed by another user after the weights have changed and moved."""
+    emulate(monkeypatch)
     prior, codes = build(layout, **settings), random_codes(layout, 3)
     stepwise(prior.incremental(LABELS.flip(0)), codes.flip(0))
-    places = [memory(stack) for stack in kept.values()]
     for parameter in prior.parameters():
         parameter.mul_(0.9)
-    found = stepwise(prior.incremental(LABELS), codes)
-    torch.testing.assert_close(found, prior(codes, LABELS), atol=1e-5, rtol=0)
-    assert [memory(stack) for stack in kept.values()] == places
-    assert len(kept) == len(layout.grids)
-    assert len(keys) <= sum(2 * -(-length // 4) for length in layout.lengths)
+    move(prior)
+    steps = prior.incremental(LABELS)
+    recorded = dict(steps.stack.graphs.recorded)
+    assert recorded
+    torch.testing.assert_close(stepwise(steps, codes), prior(codes, LABELS), atol=1e-5, rtol=0)
+    assert len(steps.stack.graphs.recorded) <= 2 * -(-layout.lengths[-1] // 4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -151,6 +123,44 @@ def test_replayed_on_a_gpu_it_is_the_same():
         torch.testing.assert_close(stepwise(steps, codes), expected, atol=1e-4, rtol=1e-4)
         stacks.append(steps.stack)
         del steps
-        gc.collect()
     assert stacks[0] is stacks[1]
-    assert stacks[0].call.recorded
+    assert stacks[0].graphs.recorded
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.grids))
+@torch.no_grad()
+def test_a_prefix_may_be_taken_at_once(layout, settings):
+    prior, codes = build(layout, **settings), random_codes(layout, 3)
+    expected = prior(codes, LABELS)
+    for length in range(1, layout.length):
+        steps = prior.incremental(LABELS)
+        steps.prefill(codes[:, :length])
+        for t in range(length, min(length + 3, layout.length)):
+            torch.testing.assert_close(steps.next_logits(codes[:, t - 1]), expected[:, t], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+@pytest.mark.parametrize("layout", [WIDE, TWO_LEVELS], ids=lambda layout: str(layout.grids))
+@torch.no_grad()
+def test_rows_go_on_as_others_would_have(layout, settings):
+    prior, codes, rows = build(layout, **settings), random_codes(layout, 3), torch.tensor([2, 0, 2])
+    expected = prior(codes, LABELS)[rows]
+    for turn in (1, 4, layout.lengths[0], layout.length - 2):
+        steps = prior.incremental(LABELS)
+        for t in range(turn):
+            steps.next_logits(codes[:, t - 1] if t else None)
+        steps.select(rows)
+        for t in range(turn, layout.length):
+            torch.testing.assert_close(steps.next_logits(codes[rows, t - 1]), expected[:, t], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_passes_share_one_copy_of_the_weights(monkeypatch):
+    prior, made = build(TWO_LEVELS), []
+    folded = GatedStack.folded
+    monkeypatch.setattr(GatedStack, "folded", lambda stack: made.append(stack) or folded(stack))
+    with prior.frozen():
+        for _ in range(3):
+            stepwise(prior.incremental(LABELS), random_codes(TWO_LEVELS, 3))
+    assert made == prior.grid_stacks

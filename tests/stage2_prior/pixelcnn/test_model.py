@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.pixelcnn.model import CroppedConv2d, GatedLayer, PixelCNN, Streams
+from stage2_prior.pixelcnn.layers import CroppedConv2d, GatedLayer, Streams
+from stage2_prior.pixelcnn.model import PixelCNN
 
 SQUARE = CodeLayout(((4, 4),), (5,))
 WIDE = CodeLayout(((3, 5),), (4,))
@@ -21,7 +22,7 @@ LAYOUTS = [SQUARE, WIDE, TALL, ROW, TWO_LEVELS, UNEVEN_LEVELS, RESIDUAL]
 
 def build(layout, num_classes=3, **settings):
     torch.manual_seed(0)
-    return PixelCNN(layout, num_classes, **{"channels": 16, "layers": 5, **settings}).eval()
+    return PixelCNN(layout, num_classes, **{"width": 16, "layers": 5, **settings}).eval()
 
 
 def random_codes(layout, batch, seed=0):
@@ -225,7 +226,7 @@ def test_impossible_settings_are_refused():
     for every in (0, 6):
         with pytest.raises(ValueError, match=f"from 1 to layers = 5, or null, got {every}"):
             PixelCNN(SQUARE, layers=5, attention_every=every)
-    with pytest.raises(ValueError, match="heads divide the channels, got 3 heads and 16 channels"):
+    with pytest.raises(ValueError, match="heads divide the width, got 3 heads and width 16"):
         PixelCNN(SQUARE, width=16, attention_every=1, heads=3)
 
 

@@ -4,47 +4,161 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.sampling.batch_invariance import LARGEST, SMALLEST, in_passes, pass_size
+from stage2_prior.pixelcnn.model import PixelCNN
+from stage2_prior.prior import Prior
+from stage2_prior.sampling import batch_invariance
+from stage2_prior.sampling.batch_invariance import (
+    BASE,
+    LARGEST,
+    SIZES,
+    in_microbatches,
+    is_row_invariant,
+    microbatches,
+    plan,
+)
+from stage2_prior.sampling.sampler import classes_in_turn, sample_images
+from stage2_prior.sampling.settings import SamplingSettings
+from stage2_prior.transformer.model import Transformer
+
+CPU = torch.device("cpu")
 
 
-@given(first=st.integers(0, 20), count=st.integers(1, 20), size=st.integers(1, 7))
-def test_every_row_stands_at_its_images_place_in_a_pass_of_full_size(first, count, size):
-    images = torch.arange(first, first + count)
+@given(first=st.integers(0, 20), count=st.integers(1, 20), size=st.integers(1, 7), step=st.integers(1, 3))
+def test_every_row_stands_at_its_images_place_in_a_microbatch_of_full_size(first, count, size, step):
+    images = torch.arange(first, first + count * step, step)
     shapes, steps = [], []
 
-    def compute(rows, more):
+    def compute(batch, rows, more):
         shapes.append((len(rows), len(more)))
+        assert rows[batch.slots, 0].tolist() == images[batch.rows].tolist()
         place = torch.arange(size)
-        return torch.stack([rows[:, 0], more, place, torch.full((size,), torch.get_num_threads())], 1)
+        threads = torch.full((size,), torch.get_num_threads())
+        return [torch.stack([rows[:, 0], more, place, threads], 1), rows[:, 0] + 0.5]
 
-    found = in_passes(compute, first, size, images[:, None], images * 2, progress=steps.append)
+    found, halves = in_microbatches(compute, images.tolist(), size, images[:, None], images * 2, progress=steps.append)
     threads = torch.ones_like(images)
     assert torch.equal(found, torch.stack([images, images * 2, images % size, threads], 1))
+    assert torch.equal(halves, images + 0.5)
     assert set(shapes) == {(size, size)}
     assert len(steps) == len(shapes)
     assert sum(steps) == count
     assert min(steps) > 0
 
 
-def test_the_number_of_threads_is_given_back():
-    def fail(rows):
+def test_rows_that_nobody_asked_for_repeat_one_that_is():
+    (batch,) = microbatches([5, 6], 4)
+    assert batch == ([0, 1], [1, 2])
+    seen = []
+    in_microbatches(lambda batch, rows: seen.append(rows) or [rows], [5, 6], 4, torch.tensor([-1, 7]))
+    assert seen[0].tolist() == [-1, -1, 7, -1]
+
+
+def test_the_number_of_threads_is_left_alone():
+    def fail(batch, rows):
         raise RuntimeError("no")
 
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        in_passes(lambda rows: rows, 0, 2, torch.zeros(1))
-        assert torch.get_num_threads() == 2
-        with pytest.raises(RuntimeError):
-            in_passes(fail, 0, 2, torch.zeros(1))
-        assert torch.get_num_threads() == 2
+        for device in ("cpu", "meta"):  # on another device than the CPU it is computed in this thread
+            rows = torch.zeros(1, device=device)
+            in_microbatches(lambda batch, rows: [rows], [0], 2, rows)
+            assert torch.get_num_threads() == 2
+            with pytest.raises(RuntimeError):
+                in_microbatches(fail, [0], 2, rows)
+            assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
 
 
+def priors():
+    torch.manual_seed(0)
+    square, levels = CodeLayout(((6, 6),), (64,)), CodeLayout(((2, 2), (4, 4)), (16, 32))
+    yield Transformer(square, 3, width=32, layers=2, heads=2)
+    yield Transformer(levels, 3, width=32, layers=2, heads=2, kv_heads=2)
+    yield PixelCNN(square, 3, width=16, layers=2, attention_every=2, heads=2)
+    yield PixelCNN(levels, 3, width=16, layers=2)
+
+
+PRIORS = [prior.eval() for prior in priors()]
+each_prior = pytest.mark.parametrize("prior", PRIORS, ids=["transformer", "two grids", "pixelcnn", "hierarchy"])
+
+
+@each_prior
+def test_trial_logits_are_of_as_many_rows_and_the_same_each_time(prior):
+    labels, codes = torch.tensor([0, 2, -1]), torch.zeros(3, prior.layout.length, dtype=torch.int64)
+    codes[1] = 1
+    found = prior.trial_logits(labels, codes)
+    assert found.shape[1:] == (3, prior.layout.vocabulary)
+    assert not torch.equal(found[-1, 0], found[-1, 1])
+    assert torch.equal(prior.trial_logits(labels, codes), found)
+
+
+@each_prior
+def test_microbatches_of_every_size_that_may_be_chosen_draw_the_same_codes(prior):
+    labels = classes_in_turn(BASE + 3, 3)
+    expected = sample_images(prior, labels, 0, settings=SamplingSettings(microbatch_size=BASE))
+    for size in SIZES:
+        if is_row_invariant(prior, size):
+            found = sample_images(prior, labels, 0, settings=SamplingSettings(microbatch_size=size))
+            assert torch.equal(found.codes, expected.codes)
+            assert torch.equal(found.log_probs, expected.log_probs)
+
+
+class Rounding(Prior):
+    """A prior that computes in another way for fewer rows than some number."""
+
+    def __init__(self, least):
+        super().__init__(CodeLayout(((2, 2),), (5,)))
+        self.least = least
+
+    def predict(self, codes, labels):
+        return torch.zeros(*codes.shape, 5)
+
+    def trial_logits(self, labels, codes):
+        return codes[None, :, :1].float() + (1e-6 if len(codes) < self.least else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("least", "images", "expected"), [(1, 1, 1), (4, 1, 4), (4, 3, 4), (1, 3, 4), (1, 100, 64), (16, 1, 16)]
+)
+def test_the_smallest_size_is_chosen_that_rounds_like_the_base(least, images, expected, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert plan(Rounding(least), range(7, 7 + images), CPU).size == expected
+
+
+def test_cores_share_the_images(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert plan(Rounding(1), range(64), CPU).size == 8
+    assert plan(Rounding(1), range(8), CPU).size == 1
+
+
+def test_where_others_round_otherwise_the_base_size_is_kept(monkeypatch):
+    """Then an image stands where its number says, since rows of a micro-batch may round otherwise too."""
+    monkeypatch.setattr(batch_invariance, "_rounds_alike", lambda prior, rows: False)
+    assert plan(Rounding(1), range(7, 9), CPU) == (BASE, range(7, 9))
+    assert plan(Rounding(1), range(100), CPU).size == BASE
+    assert plan(Rounding(1), range(7, 9), CPU, candidates=4).size == BASE // 4
+    assert plan(Rounding(1), range(7, 9), CPU, guided=True).size == BASE
+
+
+def test_a_prior_without_a_trial_gets_the_base_size():
+    class Plain(Rounding):
+        def trial_logits(self, labels, codes):
+            return Prior.trial_logits(self, labels, codes)
+
+    assert plan(Plain(1), range(3), CPU).size == BASE
+
+
+def test_a_size_of_the_users_is_taken():
+    assert plan(Rounding(1), range(3), CPU, size=5) == (5, range(3))
+
+
 @pytest.mark.parametrize("side", [1, 7, 8, 16, 19, 32, 64, 300])
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_passes_are_of_a_size_that_fits(side, device):
-    size = pass_size(CodeLayout(((side, side),), (8,)), torch.device(device))
-    assert size % SMALLEST == 0
-    assert SMALLEST <= size <= LARGEST
+@pytest.mark.parametrize("states", [1, 5])
+def test_microbatches_on_a_gpu_fit(side, states):
+    prior = Rounding(1)
+    prior.layout = CodeLayout(((side, side),), (8,))
+    size = plan(prior, range(1000), torch.device("cuda"), states=states).size
+    assert BASE <= size <= LARGEST
+    assert plan(prior, range(1000), torch.device("cuda"), candidates=4, states=states).size == size // 4

@@ -3,10 +3,11 @@ import torch
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn.model import PixelCNN
-from stage2_prior.sampling.batch_invariance import SMALLEST
+from stage2_prior.sampling.batch_invariance import BASE
 from stage2_prior.sampling.inpainting import complete_images
 from stage2_prior.sampling.precision import in_precision
-from stage2_prior.sampling.sampler import SamplingSettings, classes_in_turn, sample_images
+from stage2_prior.sampling.sampler import classes_in_turn, sample_images
+from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.sliding_window import sample_larger_images
 from stage2_prior.transformer.model import Transformer
 
@@ -57,23 +58,23 @@ def test_cached_logits_are_near_those_of_float32(prior):
 
 
 def test_images_are_keyed_by_seed_and_index_alone(prior):
-    n = SMALLEST + 5
+    n = BASE + 5
     labels = classes_in_turn(n, 3)
-    together = sample_images(prior, labels, 7, settings=LOWER)
+    together = sample_images(prior, labels, 7, settings=LOWER).codes
     LAYOUT.check(together)
-    parts = [sample_images(prior, labels[a:b], 7, a, LOWER) for a, b in ((0, 3), (3, SMALLEST + 1), (SMALLEST + 1, n))]
+    parts = [sample_images(prior, labels[a:b], 7, a, LOWER).codes for a, b in ((0, 3), (3, BASE + 1), (BASE + 1, n))]
     assert torch.equal(torch.cat(parts), together)
-    assert not torch.equal(sample_images(prior, labels, 8, settings=LOWER), together)
-    exact = sample_images(prior, labels, 7, settings=SamplingSettings(guidance=2.0))
+    assert not torch.equal(sample_images(prior, labels, 8, settings=LOWER).codes, together)
+    exact = sample_images(prior, labels, 7, settings=SamplingSettings(guidance=2.0)).codes
     assert (exact == together).float().mean() > 0.5  # the same noise through almost the same distributions
 
 
 def test_completions_and_larger_images_too(prior):
     known = torch.full((2, 12), -1)
     known[:, 6:] = 4
-    completed = complete_images(prior, torch.tensor([0, 1]), known, 0, candidates=3, settings=LOWER)
+    completed = complete_images(prior, torch.tensor([0, 1]), known, 0, candidates=3, settings=LOWER).codes
     LAYOUT.check(completed)
     assert (completed[:, 6:] == 4).all()
-    larger = sample_larger_images(prior, torch.tensor([0]), 0, (4, 6), settings=LOWER)
+    larger = sample_larger_images(prior, torch.tensor([0]), 0, (4, 6), settings=LOWER).codes
     assert larger.shape == (1, 24)
     assert 0 <= larger.min() <= larger.max() < 20

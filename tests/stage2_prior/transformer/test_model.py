@@ -6,7 +6,8 @@ import torch
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.prior import FullRecompute
-from stage2_prior.transformer.model import Transformer, coordinates, rotary_turns, rotate
+from stage2_prior.transformer.model import Transformer
+from stage2_prior.transformer.rope import coordinates, rope, rotate
 
 LAYOUTS = {
     "square": CodeLayout(((3, 3),), (7,)),
@@ -71,7 +72,7 @@ def test_probabilities_of_all_sequences_sum_to_one():
         assert total.item() == pytest.approx(1, abs=1e-5)
 
 
-def test_label_matters_and_none_is_any_class():
+def test_label_matters_and_none_is_the_null_class():
     model = prior(LAYOUTS["square"])
     codes = codes_of(model.layout, 2)
     assert not torch.allclose(model(codes, torch.tensor([0, 0])), model(codes, torch.tensor([1, 1])))
@@ -82,8 +83,8 @@ def test_label_matters_and_none_is_any_class():
 def test_heads_share_keys_and_values(kv_heads):
     """Attention written out head by head, in numpy."""
     attention = prior(LAYOUTS["square"], kv_heads=kv_heads).stack[0].attention
-    x, turns = torch.randn(2, 9, 16), torch.stack([torch.ones(9, 2), torch.zeros(9, 2)])  # no rotation
-    found = attention(x, turns, turns).detach().numpy()
+    x, none = torch.randn(2, 9, 16), torch.stack([torch.ones(9, 2), torch.zeros(9, 2)])  # no rotation
+    found = attention(x, none, none).detach().numpy()
 
     def normalised(x, norm):
         return x / np.sqrt((x**2).mean(-1, keepdims=True) + norm.eps) * norm.weight.detach().numpy()
@@ -103,19 +104,18 @@ def test_heads_share_keys_and_values(kv_heads):
 
 
 def test_rotation_keeps_lengths_and_sees_offsets_alone():
-    places = coordinates(CodeLayout(((4, 5),), (2,)))
-    turns = rotary_turns(places, 8)
+    rotation = rope(coordinates(CodeLayout(((4, 5),), (2,))), 2, 8)
     q, k = torch.randn(8), torch.randn(8)
-    rotated_q, rotated_k = (rotate(x.expand(1, 1, 20, 8), turns)[0, 0] for x in (q, k))
+    rotated_q, rotated_k = (rotate(x.expand(1, 1, 20, 8), rotation)[0, 0] for x in (q, k))
     np.testing.assert_allclose(rotated_q.norm(dim=-1), np.full(20, q.norm().item()), rtol=1e-5)
     products = (rotated_q @ rotated_k.T).view(4, 5, 4, 5)
-    # One down and two right, from two different places.
+    # One down and two right, from two different positions.
     torch.testing.assert_close(products[0, 0, 1, 2], products[2, 1, 3, 3])
 
 
 def test_grids_share_the_finest_ones_coordinates():
-    places = coordinates(CodeLayout(((2, 2), (4, 4)), (2, 2)))
-    coarse, fine = places[:4, :2], places[4:, :2]
+    positions = coordinates(CodeLayout(((2, 2), (4, 4)), (2, 2)))
+    coarse, fine = positions[:4, :2], positions[4:, :2]
     assert coarse.tolist() == [[1, 1], [1, 3], [3, 1], [3, 3]]
     assert fine[0].tolist() == [0.5, 0.5]
     # The centre of a coarse cell is the mean of the four fine ones in it.
