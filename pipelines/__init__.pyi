@@ -1,3 +1,5 @@
-from .from_python import train as train
+from .api import train as train
+from .api import train_prior as train_prior
+from .api import train_tokenizer as train_tokenizer
 from .generator import Generator as Generator
 from .samples import Samples as Samples

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.artifacts.models import load_tokenizer
+from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.left_as_found import left_as_found
 from pipelines.config.compose import composed_settings
 from pipelines.config.settings import Settings
 from pipelines.generator import Generator
 from pipelines.inputs.numbers import whole_number
 from pipelines.inputs.training_images import LabelledArray, training_images, training_source
-from stage1_vqvae.files import replacing
+from stage1_vqvae.files import read_json, replacing
+from stage1_vqvae.tokenizer import Tokenizer
+from stage2_prior.code_store.store import CodeStore
 
 
 def train(
@@ -54,20 +58,119 @@ def train(
         ValueError: If anything does not fit; the message is the one line that the command would print.
         KeyboardInterrupt: If it was interrupted; the same call goes on.
     """
+    settings = training_settings(images, labels, validation, output, experiment, seed, settings)
+    run_steps("pipelines.tasks.run:run", settings)
+    return Generator.load(settings["output"], trust=settings["trust"])
+
+
+def train_tokenizer(
+    images: Any = None,
+    labels: Any = None,
+    *,
+    output: str | Path,
+    experiment: str | None = None,
+    validation: Any = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Tokenizer:
+    """Stage one alone, as ``python -m pipelines.train_stage1``; arguments and errors as for :func:`train`."""
+    settings = training_settings(images, labels, validation, output, experiment, seed, settings)
+    run_steps("pipelines.tasks.train_stage1:train_stage1", settings)
+    return load_tokenizer(RunFolder(Path(settings["output"])).tokenizer, settings["trust"])[0]
+
+
+def extract_codes(
+    images: Any = None,
+    labels: Any = None,
+    *,
+    output: str | Path,
+    experiment: str | None = None,
+    validation: Any = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> CodeStore:
+    """Codes of the training images by the run's tokenizer, as ``python -m pipelines.extract_codes``.
+
+    Arguments and errors are those of :func:`train`.
+    """
+    settings = training_settings(images, labels, validation, output, experiment, seed, settings)
+    run_steps("pipelines.tasks.extract_codes:extract_codes", settings)
+    return CodeStore.open(RunFolder(Path(settings["output"])).codes("train"))
+
+
+def train_prior(
+    images: Any = None,
+    labels: Any = None,
+    *,
+    output: str | Path,
+    experiment: str | None = None,
+    validation: Any = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Generator:
+    """Stage two alone, on codes that are extracted, as ``python -m pipelines.train_stage2``.
+
+    Arguments and errors are those of :func:`train`.
+    """
+    settings = training_settings(images, labels, validation, output, experiment, seed, settings)
+    run_steps("pipelines.tasks.train_stage2:train_stage2", settings)
+    return Generator.load(settings["output"], trust=settings["trust"])
+
+
+def evaluate(model: str | Path, *, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Measure a run on held-out images, and samples that are drawn for it, as ``python -m pipelines.evaluate``.
+
+    Args:
+        model: The run's folder.
+        settings: The command's keys and values, ``{"n": 500}`` say.
+
+    Returns:
+        Metrics by section, as ``evaluation.json`` holds them.
+
+    Raises:
+        ValueError: If anything does not fit; the message is the one line that the command would print.
+    """
+    folder = Path(model).expanduser().absolute()
+    asked = composed_settings("evaluate", {**(settings or {}), "model": str(folder)})
+    before = written(folder)
+    run_steps("pipelines.tasks.evaluate:evaluate", asked)
+    changed = [path for path, time in written(folder).items() if before.get(path) != time]
+    return read_json(changed[0])
+
+
+def written(model: Path) -> dict[Path, int]:
+    """The evaluations of a run, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in (model / "evaluation").glob("*/evaluation.json")}
+
+
+def training_settings(
+    images: Any,
+    labels: Any,
+    validation: Any,
+    output: str | Path,
+    experiment: str | None,
+    seed: int,
+    settings: Mapping[str, Any] | None,
+) -> Settings:
+    """Settings of a training command for what :func:`train` was given.
+
+    Raises:
+        ValueError: If anything does not fit.
+    """
     given: dict[str, Any] = {"logger": "csv", **({"experiment": experiment} if experiment else {}), **(settings or {})}
     given |= {"output": str(output), "seed": whole_number(seed, "seed", 0, 2**32 - 1)}
     if images is not None:
         given = {**given_data(images, labels, validation, Path(output).expanduser(), given), **given}
     elif labels is not None or validation is not None:
         raise ValueError("labels and validation go with images: give these too")
-    run(composed_settings("config", given))
-    return Generator.load(given["output"], trust=given.get("trust", ()))
+    return composed_settings("config", given)
 
 
-def run(settings: Settings) -> None:
-    """Every step of a run that is not done yet; the process is left as it was found.
+def run_steps(task: str, settings: Settings) -> None:
+    """Run what a command runs; the process is left as it was found.
 
     Args:
+        task: ``module:function`` of the command.
         settings: Of :func:`~pipelines.config.compose.composed_settings`.
 
     Raises:
@@ -78,7 +181,7 @@ def run(settings: Settings) -> None:
 
     with left_as_found():
         try:
-            run_task("pipelines.tasks.run:run", settings)
+            run_task(task, settings)
         except SystemExit as stopped:
             raise KeyboardInterrupt("stopped: the same call goes on from here") from stopped
 

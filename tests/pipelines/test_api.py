@@ -14,10 +14,11 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from torch.utils.data import Dataset
 
-from pipelines import Generator, train
+from pipelines import Generator, train, train_prior, train_tokenizer
+from pipelines.api import evaluate, extract_codes
 from pipelines.config.compose import composed_settings, override
 from pipelines.inputs.training_images import training_images
-from stage1_vqvae.files import read_yaml, sha256
+from stage1_vqvae.files import read_json, read_yaml, sha256
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
@@ -204,3 +205,29 @@ def test_loading_a_generator_imports_nothing_that_trains(trained):
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_stages_by_themselves_make_what_the_whole_makes(trained, tmp_path):
+    whole, settings, generator = trained
+    given = {"output": tmp_path / "run", "settings": settings}
+    tokenizer = train_tokenizer(IMAGES, LABELS, **given)
+    store = extract_codes(IMAGES, LABELS, **given)
+    prior = train_prior(IMAGES, LABELS, **given)
+    images = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).float() / 127.5 - 1
+    assert torch.equal(tokenizer.encode(images), generator.tokenizer.encode(images))
+    splits = read_yaml(tmp_path / "run" / "tokenizer" / "settings.yaml")["images"]
+    assert len(store) == splits["train"]["count"] == 40 - splits["validation"]["count"]
+    assert prior.sample(4) == generator.sample(4)
+    for part in ("tokenizer", "prior"):
+        weights = (folder / part / "model.safetensors" for folder in (whole, tmp_path / "run"))
+        assert len({sha256(path) for path in weights}) == 1
+
+
+def test_evaluate_gives_what_its_file_holds(trained):
+    folder, _, _ = trained
+    sections = evaluate(folder, settings={"n": 8, "network.steps": 2})
+    assert sections == read_json(next(folder.glob("evaluation/*/evaluation.json")))
+    assert sections == evaluate(folder, settings={"n": 8, "network.steps": 2})
+    assert sections["reconstruction"]["psnr"] > 0
+    with pytest.raises(ValueError, match="nn: no such key"):
+        evaluate(folder, settings={"nn": 8})
