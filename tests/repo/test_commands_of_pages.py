@@ -18,7 +18,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
-from pipelines.config.schema import check_keys
+from pipelines.config.schema import check_settings
 from tests.support.pages import MARKS, PAGES, ROOT, blocks, commands
 from tests.support.tiny import HIERARCHY, TINY, compose
 
@@ -148,7 +148,7 @@ def test_marked_commands_compose(command):
             pytest.importorskip(f"hydra_plugins.hydra_{launcher}_{'sweeper' if launcher == 'optuna' else 'launcher'}")
     name = "config" if module in TRAINING else module.removeprefix("pipelines.")
     for job in jobs(words):
-        check_keys(compose(*job, command=name), name)
+        check_settings(compose(*job, command=name), name)
 
 
 @pytest.mark.parametrize("command", BENCHMARKS)
