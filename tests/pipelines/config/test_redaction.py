@@ -1,8 +1,7 @@
 import pytest
 
-from pipelines.config.claims import claim
+from pipelines.config.claims import Claim
 from pipelines.config.redaction import REDACTED, is_secret_name, redact
-from stage1_vqvae.files import read_yaml
 
 
 @pytest.mark.parametrize("name", ["api_key", "WANDB_API_KEY", "HF_TOKEN", "hub.token", "Password", "client-secret"])
@@ -33,8 +32,10 @@ def test_secrets_are_taken_out_wherever_they_stand(monkeypatch):
 
 
 def test_a_claim_holds_no_secret_and_another_one_is_no_other_setting(tmp_path):
-    claim(tmp_path / "settings.yaml", {"token": "first", "n": 1}, "thing")
-    assert read_yaml(tmp_path / "settings.yaml") == {"token": REDACTED, "n": 1}
-    claim(tmp_path / "settings.yaml", {"token": "second", "n": 1}, "thing")
+    path, product = tmp_path / "settings.yaml", tmp_path / "product"
+    Claim(path, {"token": "first", "n": 1}, "thing", [product]).take()
+    product.touch()
+    assert "first" not in path.read_text()
+    Claim(path, {"token": "second", "n": 1}, "thing", [product]).take()
     with pytest.raises(ValueError, match="n: 1, now 2"):
-        claim(tmp_path / "settings.yaml", {"token": "second", "n": 2}, "thing")
+        Claim(path, {"token": "second", "n": 2}, "thing", [product]).take()
