@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,11 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pipelines.cli.mistakes import AlreadySaid, explain, one_line
 from pipelines.cli.signals import STOPPED
 from pipelines.config.conf import CONF, groups, options
-from pipelines.config.redaction import redact
 from pipelines.config.schema import check_settings
 from pipelines.config.settings import Settings
 from pipelines.distributed import environment
-from pipelines.sweep.jobs import JobFailed, SweepStart, hide_secrets, recorded
+from pipelines.sweep.places import place_job
+from pipelines.sweep.records import JobFailed, RunsElsewhere, recorded
+from pipelines.sweep.start import SweepStart, hide_secrets
 from pipelines.tracking.metrics import objectives
 
 
@@ -44,24 +45,27 @@ def command(config_name: str, task: str) -> Callable[[], None]:
     """
 
     def job(config: DictConfig) -> Any:
+        sweep = None
         try:
             sweep = place_in_sweep(config)
             with recorded(sweep), told_apart():
-                settings = checked_settings(config, config_name)
+                settings = checked_settings(config, config_name, sweep)
                 trust_here(settings["trust"])
                 made_by = {"command": name, "overrides": list(HydraConfig.get().overrides.task)}
 
                 from pipelines.cli.process import run_task  # imports torch
 
                 return run_task(task, {**settings, **made_by, "sweep": sweep})
+        except RunsElsewhere as elsewhere:
+            print(elsewhere, flush=True)
         except AlreadySaid:
-            end_job("", bool(config.get("debug")))
+            end_job("", sweep, bool(config.get("debug")))
         except (ValueError, OSError, OmegaConfBaseException) as error:
-            end_job(f"error: {one_line(error)}", bool(config.get("debug")))
+            end_job(f"error: {one_line(error)}", sweep, bool(config.get("debug")))
         except Exception:
             if not in_sweep():
                 raise
-            end_job(traceback.format_exc(), debug=False)
+            end_job(traceback.format_exc(), sweep, debug=False)
 
     job.__name__ = name = task.partition(":")[2]
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
@@ -103,13 +107,18 @@ def asked_for_info(arguments: Sequence[str]) -> bool:
     return not (after and after[0] in HYDRAS)
 
 
-def checked_settings(config: DictConfig, config_name: str) -> Settings:
+def checked_settings(config: DictConfig, config_name: str, sweep: Mapping[str, Any] | None) -> Settings:
     """The settings of a job, of which all is known to be right that can be known without importing what they name.
+
+    Args:
+        config: As Hydra composed it.
+        config_name: The command's file in ``conf``.
+        sweep: The job's place in a sweep, of :func:`place_in_sweep`.
 
     Raises:
         ValueError: If a key or value is wrong.
     """
-    settings = plain(config)
+    settings = plain(config, sweep)
     check_settings(settings, config_name)
     objectives(settings.get("objective"))
     refuse_timed_output(config)
@@ -138,7 +147,7 @@ def trust_here(packages: Sequence[str]) -> None:
         sys.path.append(os.getcwd())
 
 
-def end_job(message: str, debug: bool) -> NoReturn:
+def end_job(message: str, sweep: Mapping[str, Any] | None, debug: bool) -> NoReturn:
     """Say what is wrong and end the job; in a sweep the others go on.
 
     Raises:
@@ -150,22 +159,27 @@ def end_job(message: str, debug: bool) -> NoReturn:
     if not in_sweep():
         raise SystemExit(message or 1) from None
     if message:
-        print(f"job {HydraConfig.get().job.num}: {message}", file=sys.stderr, flush=True)
+        number = sweep["number"] if sweep else HydraConfig.get().job.num
+        print(f"job {number}: {message}", file=sys.stderr, flush=True)
     raise JobFailed(message) from None
 
 
 def conclude_sweep() -> None:
     """Print and write the table of the sweep that this process launched, if it did."""
-    if SweepStart.folder is not None and environment.first_process():
+    folder = SweepStart.end()
+    if folder is not None and environment.first_process():
         from pipelines.sweep.results import write_results  # imports what draws the page
 
-        folder, SweepStart.folder = SweepStart.folder, None
         hide_secrets(folder)
         write_results(folder)
 
 
-def plain(config: DictConfig) -> Settings:
+def plain(config: DictConfig, sweep: Mapping[str, Any] | None = None) -> Settings:
     """The configuration as plain data, with ``output`` where this job writes, as an absolute path.
+
+    Args:
+        config: As Hydra composed it.
+        sweep: The job's place in a sweep, of :func:`place_in_sweep`.
 
     Raises:
         ValueError: If a value is missing or of a wrong type.
@@ -178,7 +192,7 @@ def plain(config: DictConfig) -> Settings:
     if settings.get("output") is not None:
         output = Path(settings["output"])
         if in_sweep():
-            output = output / str(HydraConfig.get().job.num)
+            output = output / str(sweep["number"] if sweep else HydraConfig.get().job.num)
         settings["output"] = str(output.absolute())
     return {str(key): value for key, value in settings.items()}
 
@@ -189,12 +203,25 @@ def in_sweep() -> bool:
 
 
 def place_in_sweep(config: DictConfig) -> dict[str, Any] | None:
-    """Folder of the sweep of training jobs that this job is one of, and its number and overrides; None for another."""
+    """The place of this job in a sweep of training jobs; None for a job of another command, or outside of a sweep.
+
+    Returns:
+        ``folder`` of the sweep, ``number`` and ``overrides`` of the job, and ``waits``: whether its outcome has to be
+        waited for where another launch of the sweep runs it.
+    """
     if not in_sweep() or "objective" not in config:
         return None
     known = HydraConfig.get()
-    folder = str(Path(config.output).absolute())
-    return {"folder": folder, "number": int(known.job.num), "overrides": redact(list(known.overrides.task))}
+    overrides = list(known.overrides.task)
+    try:
+        settings = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException:  # it is said when the job starts
+        settings = {"overrides": overrides}
+    assert isinstance(settings, dict)
+    named = {str(key): value for key, value in settings.items()}
+    place = place_job(Path(config.output).absolute(), named, overrides, int(known.job.num))
+    # Hydra's own sweeper asks for no value; others choose their next job by it.
+    return {**place, "waits": not str(known.sweeper._target_).endswith("BasicSweeper")}
 
 
 def refuse_timed_output(config: DictConfig) -> None:

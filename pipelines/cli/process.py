@@ -22,7 +22,7 @@ from pipelines.config.settings import Settings
 from pipelines.distributed import collectives, environment, launch
 from pipelines.distributed.gpu_slots import gpu_slot
 from pipelines.distributed.hardware import Hardware
-from pipelines.sweep.jobs import note_error
+from pipelines.sweep.records import note_error
 from pipelines.tracking.metrics import objective_value
 
 

@@ -25,7 +25,7 @@ class Curve:
     """A metric over training steps.
 
     Attributes:
-        name: For the legend.
+        name: For the legend; empty for a curve that is not in it.
         points: Values by step.
         tone: Name of its colour.
         marked: The step whose point is drawn as a dot; None for none.
@@ -85,18 +85,19 @@ def line_chart(
     figure, axes = _empty("step")
     for line in references:
         axes.axhline(line.value, color=COLOURS[line.tone], linestyle=(0, (4, 3)), linewidth=1.2)
-    for curve in curves:
+    for index, curve in enumerate(curves):
         steps, values = zip(*thinned(curve.points), strict=True)
         if curve.band:
             within = sorted(curve.band)
             low, high = zip(*(curve.band[step] for step in within), strict=True)
             edge = [*low, *reversed(high)]
             axes.fill([*within, *reversed(within)], edge, color=COLOURS[curve.tone], alpha=0.18, linewidth=0)
-        width = 1.2 if curve.tone == "faint" else 1.8
-        axes.plot(steps, values, color=COLOURS[curve.tone], linewidth=width)
+        faint = curve.tone == "faint"
+        order = (2 if faint else 3) - index / len(curves)  # the first lie on top, and faint ones below the others
+        axes.plot(steps, values, color=COLOURS[curve.tone], linewidth=1.2 if faint else 1.8, zorder=order)
     _scale_steps(axes, max(max(curve.points) for curve in curves))
     _scale_values(axes, scale)
-    legend = [Key(curve.name, "line", curve.tone) for curve in curves]
+    legend = [Key(curve.name, "line", curve.tone) for curve in curves if curve.name]
     legend += [Key(f"{line.name} {text(line.value)}", "dashed", line.tone) for line in references]
     dots = [dot for curve in curves for dot in _dots(curve, text)]
     return Chart(title, tuple(legend), svg_element(title, figure, axes, dots))

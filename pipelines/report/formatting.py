@@ -23,3 +23,11 @@ def count(value: int) -> str:
         if value >= size:
             return f"{value / size:.3g}{letter}"
     return str(value)
+
+
+def plus_minus(mean: float, deviation: float) -> str:
+    """Write a mean and a standard deviation, both to the second significant digit of the deviation."""
+    if not (math.isfinite(mean) and math.isfinite(deviation)) or deviation <= 0:
+        return f"{number(mean)} ± {number(deviation)}"
+    decimals = max(0, 1 - math.floor(math.log10(deviation)))
+    return f"{mean:,.{decimals}f} ± {deviation:,.{decimals}f}"

@@ -1,1 +1,1 @@
-from .jobs import SweepStart as SweepStart
+from .start import SweepStart as SweepStart

@@ -1,12 +1,21 @@
-"""The page of a sweep: its table, and samples of each job beside its settings."""
+"""The page of a sweep: its tables, learning curves, what mattered, and samples of each job beside its settings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.report.page import write_page
-from pipelines.sweep.table import Row, Sweep, shortest, status, value_of
+from pipelines.sweep.curves import learning_curves
+from pipelines.sweep.groups import Group
+from pipelines.sweep.importance import importance
+from pipelines.sweep.naming import label, shortest, spread_of, status, value_of
+from pipelines.sweep.outcomes import Row, Sweep
+from pipelines.sweep.table import beside, seeds_of
+
+PICTURES = 60
+"""Jobs whose samples are shown; the best of more."""
 
 
 @dataclass(frozen=True)
@@ -38,36 +47,73 @@ class JobView:
     grid: Path | None
 
 
-def write_sweep_page(path: Path, sweep: Sweep) -> None:
-    """Write the page of a sweep that has jobs, whole or not at all."""
-    common = {key: value for key, value in sweep.rows[0].overrides.items() if key not in sweep.varied}
+@dataclass(frozen=True)
+class GroupView:
+    """A group of jobs as the page shows it: values and metrics as text, its jobs, and whether it is apart."""
+
+    best: bool
+    values: list[str]
+    metrics: list[str]
+    seeds: str
+    jobs: list[JobView]
+    beside: str
+
+
+def write_sweep_page(path: Path, sweep: Sweep, groups: Sequence[Group]) -> None:
+    """Write the page of a sweep that has jobs, whole or not at all.
+
+    Args:
+        path: Of the page.
+        sweep: What it shows.
+        groups: Jobs that differ in their seeds alone, the best mean first; empty where there are none.
+    """
+    jobs = {row.record.number: view(sweep, row) for row in sweep.rows}
+    keys = list(dict.fromkeys(key for group in groups for key in group.values))
     write_page(
         path,
         "sweep.html",
         sweep=sweep,
-        finished=sum(row.record.status == "finished" for row in sweep.rows),
-        jobs=[view(sweep, row, best=place == 0) for place, row in enumerate(sweep.rows)],
+        finished=sum(row.finished for row in sweep.rows),
+        jobs=list(jobs.values()),
         keys=shortest(sweep.varied),
         metrics=shortest(sweep.shown),
-        constant=list(common.items()),
+        groups=[group_view(sweep, groups, group, keys, jobs) for group in groups],
+        group_keys=shortest(keys),
+        curves=learning_curves(sweep, groups),
+        importance=[(key, share) for key, share in importance(sweep).items()],
+        pictures=[job for job in jobs.values() if job.grid or job.problem][:PICTURES],
+        constant=[(key, sweep.rows[0].values.get(key, "")) for key in sweep.keys if key not in sweep.varied],
     )
 
 
-def view(sweep: Sweep, row: Row, best: bool) -> JobView:
-    """A job as the page shows it; ``best`` for the first of the table."""
+def view(sweep: Sweep, row: Row) -> JobView:
+    """A job as the page shows it."""
     number = row.record.number
     folder = sweep.folder / str(number)
-    pairs = zip(shortest(sweep.varied), sweep.varied, strict=True)
     grid, report = folder / "samples" / "grid.png", folder / "report.html"
     return JobView(
         number=number,
-        best=best and sweep.objective in row.metrics,
-        values=[row.overrides.get(key, "") for key in sweep.varied],
+        best=row is sweep.rows[0] and row.ranked(sweep.objective) is not None,
+        values=[row.values.get(key, "") for key in sweep.varied],
         metrics=[value_of(row, name) for name in sweep.shown],
-        description=", ".join(f"{short} {row.overrides.get(key, '–')}" for short, key in pairs),
+        description=label({key: row.values.get(key, "–") for key in sweep.varied}),
         objective=value_of(row, sweep.objective),
         status=row.record.status,
-        problem="" if row.record.status == "finished" else status(row.record),
+        problem="" if row.finished else status(row.record),
         report=f"{number}/report.html" if report.exists() else "",
-        grid=grid if grid.exists() else None,
+        grid=grid if grid.exists() and row.finished else None,
+    )
+
+
+def group_view(
+    sweep: Sweep, groups: Sequence[Group], group: Group, keys: Sequence[str], jobs: dict[int, JobView]
+) -> GroupView:
+    """A group as the page shows it."""
+    return GroupView(
+        best=group is groups[0] and sweep.objective in group.metrics,
+        values=[group.values.get(key, "") for key in keys],
+        metrics=[spread_of(group.metrics.get(name), name) for name in sweep.shown],
+        seeds=seeds_of(group, sweep),
+        jobs=[jobs[row.record.number] for row in group.rows],
+        beside=beside(groups, group, sweep),
     )

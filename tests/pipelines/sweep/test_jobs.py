@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from pipelines.run import main
-from pipelines.sweep.jobs import JobRecord, earlier_jobs, note_error, read_records, recorded
+from pipelines.sweep.records import read_records
 from pipelines.tracking.metrics import objective_value, objectives
 from stage1_vqvae.files import read_json
 from tests.support.tiny import TINY
@@ -154,18 +154,14 @@ def test_a_job_whose_process_is_killed_leaves_the_others(sweep, forked, tmp_path
     assert "1 of 2 jobs did not finish" in said.out
 
 
-def test_jobs_of_an_earlier_sweep_into_the_folder_are_told_apart(sweep, tmp_path):
+def test_jobs_that_could_not_start_are_forgotten_by_the_next_launch(sweep, tmp_path):
     sweep("codes.copies=0,-1,-2")
     code, said = sweep("codes.copies=0")
     assert code == 1
     (record,) = read_records(tmp_path / "sweep")
     assert "codes.copies=0" in record.overrides
     assert "1 of 1 jobs did not finish" in said.out
-    assert "of an earlier sweep into this folder, not listed: 1, 2" in said.out
     assert len((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()) == 2
-    sweep("codes.copies=0,-1,-2")
-    assert len(read_records(tmp_path / "sweep")) == 3
-    assert earlier_jobs(tmp_path / "sweep") == []
 
 
 @pytest.mark.parametrize("exit", [SystemExit(143), ProcessExitedException("", 0, 7, 143)])
@@ -177,27 +173,6 @@ def test_a_request_to_stop_ends_the_sweep(exit, sweep, monkeypatch, tmp_path):
     code, _ = sweep("seed=1,2")
     assert code == 143
     assert [record.status for record in read_records(tmp_path / "sweep")] == ["stopped"]
-
-
-def test_records_say_how_a_job_fares(tmp_path):
-    job = {"folder": str(tmp_path), "number": 3, "overrides": ["seed=1"]}
-    with recorded(job):
-        assert read_records(tmp_path)[0].status == "running"
-    assert read_records(tmp_path)[0].status == "finished"
-    with pytest.raises(KeyboardInterrupt), recorded(job):
-        raise KeyboardInterrupt
-    assert read_records(tmp_path)[0].status == "stopped"
-    with pytest.raises(RuntimeError), recorded(job):
-        raise RuntimeError(note_error(job, "what the process said"))
-    assert read_records(tmp_path)[0].error == "what the process said"
-    JobRecord(10).write(tmp_path)
-    assert [record.number for record in read_records(tmp_path)] == [3, 10]
-
-
-def test_outside_of_a_sweep_nothing_is_recorded(tmp_path):
-    with recorded(None):
-        note_error(None, "no matter")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_objective_is_a_float_of_the_finished_models(tiny_run):

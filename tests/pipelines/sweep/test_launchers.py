@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from pipelines.sweep.jobs import read_records
+from pipelines.sweep.records import read_records
 from pipelines.sweep.table import Sweep
 from tests.support.tiny import TINY
 
