@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback
 
 from pipelines.distributed import collectives
-from stage1_vqvae.data.sources import Mnist5k
+from stage1_vqvae.data import Mnist5k
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
 from stage2_prior.transformer.model import Transformer
 

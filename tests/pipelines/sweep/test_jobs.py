@@ -166,10 +166,10 @@ def test_jobs_that_could_not_start_are_forgotten_by_the_next_launch(sweep, tmp_p
 
 @pytest.mark.parametrize("exit", [SystemExit(143), ProcessExitedException("", 0, 7, 143)])
 def test_a_request_to_stop_ends_the_sweep(exit, sweep, monkeypatch, tmp_path):
-    def stop(*arguments):
+    def stop(*arguments, **more):
         raise exit
 
-    monkeypatch.setattr("pipelines.cli.command.run_job", stop)
+    monkeypatch.setattr("pipelines.cli.process.launch.run_on_all", stop)
     code, _ = sweep("seed=1,2")
     assert code == 143
     assert [record.status for record in read_records(tmp_path / "sweep")] == ["stopped"]
