@@ -21,6 +21,7 @@ class LatentPixelModel(nn.Module):
 
     Args:
         bottleneck: Between encoder and decoder.
+        image_size: ``(H, W)``.
         encoder_width: Width of the encoder.
         downsample_factor: Pixels along each side that a latent vector stands for, a power of two.
         width: Of the decoder.
@@ -30,6 +31,7 @@ class LatentPixelModel(nn.Module):
     def __init__(
         self,
         bottleneck: Bottleneck,
+        image_size: tuple[int, int],
         encoder_width: int = 32,
         downsample_factor: int = 4,
         width: int = 24,
@@ -38,7 +40,7 @@ class LatentPixelModel(nn.Module):
         super().__init__()
         self.encoder = Encoder(1, bottleneck.dim, encoder_width, encoder_width // 2, 1, downsample_factor)
         self.bottleneck = bottleneck
-        self.decoder = PixelDecoder(bottleneck.dim, downsample_factor, width, layers)
+        self.decoder = PixelDecoder(bottleneck.dim, image_size, downsample_factor, width, layers)
 
     def latents(self, pixels: Tensor) -> Latents:
         """Latents of ``pixels [B, 1, H, W]``, 0 or 1."""

@@ -120,7 +120,7 @@ def draw(model: LatentPixelModel, data: ImageSplit, seed: int, output: Path) -> 
     torch.manual_seed(seed)
     spread = np.linspace(0, len(data) - 1, min(DRAWN, len(data))).astype(int).tolist()
     pixels = pixels_of(model, data, spread)
-    drawn = model.decoder.draw(model.latents(pixels).vectors, (pixels.shape[2], pixels.shape[3]), seed)
+    drawn = model.decoder.draw(model.latents(pixels).vectors, seed)
     errors = {
         "drawn_error": float((drawn != pixels).float().mean()),
         "shuffled_error": float((pixels.roll(len(pixels) // 2, 0) != pixels).float().mean()),

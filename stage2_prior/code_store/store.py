@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.files import sha256
-from stage2_prior.code_store.manifest import MANIFEST, Manifest, read_manifest, shard_files
+from stage2_prior.code_store.manifest import MANIFEST, Manifest, read_manifest
+from stage2_prior.code_store.shard import shard_files
 
 
 class CodeBatch(TypedDict):

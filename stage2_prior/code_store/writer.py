@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from stage1_vqvae.files import sha256, write_json
-from stage2_prior.code_store.manifest import MANIFEST, PLAN, Manifest, Shard, digest_of, read_manifest, shard_files
+from stage2_prior.code_store.manifest import MANIFEST, PLAN, Manifest, Shard, digest_of, read_manifest
+from stage2_prior.code_store.shard import shard_files
 from stage2_prior.code_store.store import CodeStore
 
 

@@ -1,8 +1,14 @@
+import inspect
+
 import numpy as np
+import pytest
 import torch
 
 from stage1_vqvae.codes import CodeLayout
+from stage2_prior.pixelcnn import PixelCNN
 from stage2_prior.prior import FullRecompute, Prior
+from stage2_prior.transformer import Transformer
+from tests.support.tiny import compose
 
 
 class Table(Prior):
@@ -28,7 +34,7 @@ def test_log_prob_is_the_chain_rule_in_numpy():
     np.testing.assert_allclose(prior.nats(codes, torch.tensor([1])).sum().item(), -expected, rtol=1e-5)
 
 
-def test_any_class_is_the_last_row():
+def test_the_null_class_is_the_last_row():
     prior = Table(CodeLayout(((1, 3),), (4,)), 2)
     codes = torch.tensor([[1, 3, 0]])
     for nothing in (None, torch.tensor([-1])):
@@ -42,3 +48,33 @@ def test_plain_incremental_form_equals_forward():
     found = [steps.next_logits(codes[:, t - 1] if t else None) for t in range(4)]
     assert torch.equal(torch.stack(found, dim=1), prior(codes, labels))
     assert (found[2][:, 2:] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("layout", [CodeLayout(((4, 4),), (8,)), CodeLayout(((2,), (2, 3)), (4, 8))])
+@pytest.mark.parametrize("kind", [PixelCNN, Transformer])
+def test_it_is_built_without_memory_on_the_meta_device(kind, layout):
+    with torch.device("meta"):
+        prior = kind(layout, 2, width=16, layers=2, heads=2)
+    assert {value.device.type for value in (*prior.parameters(), *prior.buffers())} == {"meta"}
+    assert {name: value.shape for name, value in prior.state_dict().items()} == {
+        name: value.shape for name, value in kind(layout, 2, width=16, layers=2, heads=2).state_dict().items()
+    }
+
+
+@pytest.mark.parametrize(("kind", "option"), [(PixelCNN, "pixelcnn"), (Transformer, "transformer")])
+def test_defaults_of_the_options_are_those_of_the_signatures(kind, option):
+    model = compose(f"stage2={option}")["stage2"]["model"]
+    parameters = inspect.signature(kind).parameters
+    for name, value in model.items():
+        if name != "_target_":
+            assert value == parameters[name].default, name
+
+
+def test_units_of_sharding_are_most_of_a_prior():
+    layout = CodeLayout(((2, 2), (3, 3)), (4, 8))
+    for prior in (PixelCNN(layout, 2), Transformer(layout, 2), PixelCNN(layout, 2).level(1)):
+        units = prior.sharding_units()
+        assert len(units) >= 6
+        of_units = [parameter for unit in units for parameter in unit.parameters()]
+        assert sum(value.numel() for value in of_units) > 0.5 * sum(value.numel() for value in prior.parameters())
+    assert Table(layout, 2).sharding_units() == []

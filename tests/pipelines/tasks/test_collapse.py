@@ -47,7 +47,7 @@ def test_both_experiments_have_the_same_encoder_and_decoder():
 
 def test_rate_of_codes_is_their_entropy():
     model = LatentPixelModel(
-        CodeLatents(EMAVectorQuantizer(dim=2, codebook_size=4)), encoder_width=4, width=4, layers=1
+        CodeLatents(EMAVectorQuantizer(dim=2, codebook_size=4)), (8, 8), encoder_width=4, width=4, layers=1
     )
     figures = use_of(torch.tensor([[0, 0], [1, 3]]), model)
     shares = np.array([0.5, 0.25, 0.25])
