@@ -16,7 +16,7 @@ from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.instantiate import check
 from pipelines.inputs.codes import codes_of, integer_codes, prefix_codes
 from pipelines.inputs.images import images_of
-from pipelines.inputs.labels import Label, class_numbers, labels_of
+from pipelines.inputs.labels import Label, check_trained, class_numbers, labels_of, trained_classes
 from pipelines.inputs.numbers import whole_number
 from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout
@@ -45,6 +45,7 @@ class Generator:
         class_names: By class number; empty for a prior without labels.
         settings: How the recipe samples: what :meth:`sample` does unless told otherwise.
         fingerprint: Of the prior, which covers the tokenizer's.
+        class_counts: Training images of each class; empty where that is not known.
     """
 
     tokenizer: Tokenizer
@@ -52,6 +53,7 @@ class Generator:
     class_names: tuple[str, ...]
     settings: SamplingSettings
     fingerprint: str
+    class_counts: tuple[int, ...] = ()
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()) -> Generator:
@@ -74,8 +76,9 @@ class Generator:
         tokenizer, saved_tokenizer = load_tokenizer(run.tokenizer, trust)
         prior, saved_prior = load_prior(run.prior, saved_tokenizer.fingerprint, trust)
         names = tuple(saved_prior.config["class_names"])
+        counts = tuple(saved_prior.config.get("class_counts", ()))
         settings = sampling_settings(saved_prior)
-        return cls(tokenizer.to(device), prior.to(device), names, settings, saved_prior.fingerprint)
+        return cls(tokenizer.to(device), prior.to(device), names, settings, saved_prior.fingerprint, counts)
 
     @property
     def layout(self) -> CodeLayout:
@@ -212,12 +215,15 @@ class Generator:
     def labels(self, n: int, label: Label = None) -> Tensor:
         """Classes of ``n`` images, int64 ``[n]``: those asked for in turn, or all; -1 for a prior without classes.
 
+        All are those with training images.
+
         Raises:
-            ValueError: If there is no such class.
+            ValueError: If there is no such class, or it has no training images.
         """
         if label is None:
-            return classes_in_turn(n, len(self.class_names))
+            return classes_in_turn(n, trained_classes(self.class_names, self.class_counts))
         numbers = class_numbers(label, self.class_names)
+        check_trained(numbers, self.class_names, self.class_counts)
         return numbers[torch.arange(n) % len(numbers)]
 
     def encode(self, images: Any, resize: bool = False) -> Tensor:

@@ -30,7 +30,7 @@ FORMAT = 2
 READABLE = (1, 2)
 """Versions that are read: 1 is that of 0.1.0, whose fingerprint covered import paths and descriptions too."""
 
-DESCRIPTIVE = ("class_names", "data", "sampling")
+DESCRIPTIVE = ("class_counts", "class_names", "data", "sampling")
 """What a configuration says of a model that changes none of its numbers."""
 
 

@@ -19,6 +19,11 @@ class RunFolder:
         return self.path / "tokenizer"
 
     @property
+    def data(self) -> Path:
+        """How the run's images are opened."""
+        return self.tokenizer / "data.yaml"
+
+    @property
     def prior(self) -> Path:
         """The trained prior."""
         return self.path / "prior"

@@ -19,6 +19,9 @@ SETTINGS = "settings.yaml"
 CONTENT = ("images", "stores")
 """Keys of digests of what was read. Version 0.1.0 did not write them, and images that are gone have none."""
 
+PLACES = ("files", "labels")
+"""Keys of ``data`` that say where images are."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -92,6 +95,9 @@ class Claim:
         found, asked = (
             {**self.defaults, **comparable(plain, self.trust)} for plain in (old, redact(dict(self.settings)))
         )
+        if "images" in found:  # what they are counts then, not where
+            for side in (found, asked):
+                side["data"] = {key: value for key, value in side.get("data", {}).items() if key not in PLACES}
         for key in CONTENT:  # compared where both sides know it
             if key not in found or key not in asked:
                 found.pop(key, None)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.inputs.numbers import shown, whole_number
+from stage1_vqvae.data.splits import listed
 from stage2_prior.prior import NO_LABEL
 
 Label = int | str | Sequence[int | str] | NDArray[np.integer[Any]] | Tensor | None
@@ -56,6 +57,27 @@ def labels_of(label: Any, class_names: Sequence[str], count: int) -> Tensor:
     if len(numbers) not in (1, count):
         raise ValueError(f"labels: one, or one for each of {count}, expected, got {len(numbers)}")
     return numbers.expand(count).clone()
+
+
+def trained_classes(class_names: Sequence[str], class_counts: Sequence[int]) -> list[int]:
+    """Numbers of the classes that a prior has learned.
+
+    Args:
+        class_names: By class number.
+        class_counts: Training images of each class; empty where that is not known, as of priors of version 0.1.0.
+    """
+    return [number for number in range(len(class_names)) if not class_counts or class_counts[number]]
+
+
+def check_trained(numbers: Tensor, class_names: Sequence[str], class_counts: Sequence[int]) -> None:
+    """Raise ValueError if one of some class numbers is of a class without training images."""
+    trained = trained_classes(class_names, class_counts)
+    for number in numbers.unique().tolist():
+        if number != NO_LABEL and number not in trained:
+            known = listed(class_names[one] for one in trained)
+            raise ValueError(
+                f"label={class_names[number]}: there were no training images of this class, but of {known}"
+            )
 
 
 def _class_number(label: Any, class_names: Sequence[str]) -> int:

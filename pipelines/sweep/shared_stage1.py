@@ -20,6 +20,7 @@ from pipelines.distributed.locks import try_lock
 from pipelines.tasks.extract_codes import extract_codes
 from pipelines.tasks.train_stage1 import train_stage1, training_settings
 from pipelines.tasks.train_stage2 import prior_sources
+from pipelines.training.images import RunImages
 from stage1_vqvae.files import TEMPORARY
 from stage2_prior.code_store.manifest import digest_of
 
@@ -31,7 +32,7 @@ STAGE_ONE = ("codes", "logs/pictures/stage1", "tokenizer")
 """What a job takes over; the tokenizer last: whoever has it has all."""
 
 
-def share(settings: Settings) -> None:
+def share(settings: Settings, images: RunImages) -> None:
     """Put tokenizer and codes into the folder of a sweep's job, made by whichever job needed them first.
 
     They are made in run folders below the sweep's ``shared``, named after a digest of the settings that make them.
@@ -39,6 +40,10 @@ def share(settings: Settings) -> None:
     are hard links where the disk allows, so that its folder is complete by itself.
 
     Outside of a sweep, and for a job that has begun a tokenizer of its own, nothing is done.
+
+    Args:
+        settings: Of the job.
+        images: Those of the settings.
     """
     run = RunFolder(Path(settings["output"]))
     sweep = settings.get("sweep")
@@ -49,10 +54,10 @@ def share(settings: Settings) -> None:
     tokenizer = RunFolder(folder / f"tokenizer-{digest(content)}")
     codes = RunFolder(folder / f"codes-{digest({**content, 'codes': settings['codes']})}")
     with held(folder / f"{tokenizer.path.name}.lock", f"tokenizer of {tokenizer.path}"):
-        train_stage1({**settings, "output": str(tokenizer.path)})
+        train_stage1({**settings, "output": str(tokenizer.path)}, images)
     with held(folder / f"{codes.path.name}.lock", f"codes of {codes.path}"):
         adopt_codes(tokenizer, codes)
-        extract_codes({**settings, "output": str(codes.path)})
+        extract_codes({**settings, "output": str(codes.path)}, images)
     adopt_codes(codes, run)
 
 

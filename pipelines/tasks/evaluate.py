@@ -14,7 +14,6 @@ from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
-from pipelines.config.migrations import modernised
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.evaluation.features import Features, InceptionFeatures, TrainedNetwork
@@ -24,9 +23,9 @@ from pipelines.evaluation.wording import TITLES, Sections, meaning, reading, rem
 from pipelines.generator import Generator
 from pipelines.report.build import write_report
 from pipelines.tasks.sample import asked_for, check, default_name, write_samples
-from pipelines.training.images import image_settings, open_images
+from pipelines.training.images import change_of_images, check_same_images, image_content, is_own, open_images, run_data
 from stage1_vqvae.data.dataset import ImageData
-from stage1_vqvae.files import read_json, read_yaml, write_json
+from stage1_vqvae.files import read_json, write_json
 from stage2_prior.code_store.manifest import digest_of
 
 
@@ -43,13 +42,13 @@ def evaluate(settings: Settings) -> None:
     generator = Generator.load(run.path, device, settings["trust"]) if finished(run.prior) else None
     if generator and settings["output"] is None:
         set_aside_stale(run, generator.fingerprint)
-    images = open_images({**settings, "data": data_settings(run, settings)})
+    images = images_to_measure(run, settings)
     names = generator.class_names if generator else ()
     check_classes(names, images)
     asked = checked(generator, settings)
     prior = generator.prior if generator else None
     subject = Subject(tokenizer.to(device), prior, names, images, settings["batch_size"], settings["seed"])
-    output = Path(settings["output"] or run.evaluations / folder_name(run, settings, asked))
+    output = Path(settings["output"] or run.evaluations / folder_name(run, settings, asked, images))
     made = made_by(saved, generator, settings, asked, images)
     products = [output / "parts", output / "samples", output / "evaluation.json"]
     Claim(output / SETTINGS, made, "set of metrics", products, trust=settings["trust"]).take()
@@ -98,11 +97,18 @@ def checked(generator: Generator | None, settings: Settings) -> dict[str, Any]:
     return asked
 
 
-def data_settings(run: RunFolder, settings: Settings) -> Any:
-    """The data asked for, or the run's own."""
-    if settings.get("data") is not None:
-        return settings["data"]
-    return modernised(read_yaml(run.tokenizer / "settings.yaml"))["data"]
+def images_to_measure(run: RunFolder, settings: Settings) -> ImageData:
+    """The images asked for, or the run's own.
+
+    Raises:
+        ValueError: If they cannot be opened, or the run's own are no longer those that it was trained on.
+    """
+    images = open_images({**settings, "data": run_data(run, settings["data"])})
+    if is_own(settings["data"]):
+        check_same_images(run, images)
+    elif change := change_of_images(run, images):
+        console.print(f"these are not the images that the run was trained on ({change})")
+    return images
 
 
 def check_classes(names: tuple[str, ...], images: ImageData) -> None:
@@ -128,13 +134,13 @@ def made_by(
     }
 
 
-def folder_name(run: RunFolder, settings: Settings, asked: dict[str, Any]) -> str:
+def folder_name(run: RunFolder, settings: Settings, asked: dict[str, Any], images: ImageData) -> str:
     """Name of the evaluation's folder, which differs between settings."""
     parts = [default_name(settings, asked)]
     if settings["features"] != "own":
         parts.append(settings["features"])
-    if settings.get("data") is not None:
-        parts.append(f"data{digest_of(image_settings(settings))[:8]}")
+    if change_of_images(run, images):
+        parts.append(f"data{digest_of(image_content(images))[:8]}")
     return "_".join(parts)
 
 

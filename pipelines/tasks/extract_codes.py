@@ -18,7 +18,7 @@ from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import log_codes
-from pipelines.training.images import image_content, image_settings, images_if_there, open_images
+from pipelines.training.images import RunImages, check_same_images, image_content, image_settings
 from stage1_vqvae.data.augmentation import Augmentation, normalize
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.tokenizer import Tokenizer
@@ -28,8 +28,17 @@ from stage2_prior.code_store.writer import CodeStoreWriter
 SPLITS = ("train", "validation")
 
 
-def extract_codes(settings: Settings) -> None:
-    """Write the code stores of ``settings["output"]``, unless they are there; go on where it was after a kill."""
+def extract_codes(settings: Settings, images: RunImages | None = None) -> None:
+    """Write the code stores of ``settings["output"]``, unless they are there; go on where it was after a kill.
+
+    Args:
+        settings: Of the command.
+        images: Those of the settings, where the caller has opened them.
+
+    Raises:
+        ValueError: If a setting is wrong, or other settings or other images made what is there.
+    """
+    images = images or RunImages(settings)
     run = RunFolder(Path(settings["output"]))
     hardware = build(settings["hardware"], "hardware")
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
@@ -41,17 +50,18 @@ def extract_codes(settings: Settings) -> None:
         "seed": settings["seed"],
     }
     if all((run.codes(split) / MANIFEST).exists() for split in SPLITS):
-        codes_claim(run, settings, sources, images_if_there(settings)).check()
+        codes_claim(run, settings, sources, images.if_there).check()
         console.print(f"[green]✓[/] codes: already extracted ({run.path / 'codes'})")
         return
     codes_claim(run, settings, sources).check()
-    images = open_images(settings)
-    codes_claim(run, settings, sources, images).take()
+    check_same_images(run, images.opened)
+    codes_claim(run, settings, sources, images.opened).take()
+    images.remember(run)
     tokenizer.to(hardware.device)
     with build(settings["logger"], "logger", settings["trust"]).track(Job.of(run.path, "extract", settings)) as loggers:
         for split, times in zip(SPLITS, (copies, 1), strict=True):
             if not (run.codes(split) / "manifest.json").exists():
-                _extract_split(run.codes(split), split, times, tokenizer, saved, images, settings)
+                _extract_split(run.codes(split), split, times, tokenizer, saved, images.opened, settings)
         log_codes(loggers, run)
     console.print(f"[green]✓[/] codes: {tokenizer.layout.length} for each image ({run.path / 'codes'})")
 

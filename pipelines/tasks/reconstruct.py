@@ -16,7 +16,7 @@ from pipelines.distributed import collectives
 from pipelines.evaluation.batches import batches
 from pipelines.tracking.image_grid import reconstruction_strip, save_image
 from pipelines.training.data import EvaluationOrder
-from pipelines.training.images import open_images
+from pipelines.training.images import open_images, run_data
 from stage1_vqvae.data.augmentation import normalize, to_uint8
 from stage1_vqvae.files import write_json
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality
@@ -25,9 +25,10 @@ from stage1_vqvae.metrics import CodeUse, reconstruction_quality
 @torch.no_grad()
 def reconstruct(settings: Settings) -> None:
     """Measure ``settings["model"]`` on the data's validation split and draw its first images."""
-    tokenizer, _ = load_tokenizer(RunFolder(Path(settings["model"])).tokenizer, settings["trust"])
+    run = RunFolder(Path(settings["model"]))
+    tokenizer, _ = load_tokenizer(run.tokenizer, settings["trust"])
     device = build(settings["hardware"], "hardware").device
-    data = open_images(settings).validation
+    data = open_images({**settings, "data": run_data(run, settings["data"])}).validation
     tokenizer.to(device)
     quality, use = reconstruction_quality().to(device), CodeUse(tokenizer.layout).to(device)
     order = EvaluationOrder(len(data), settings["batch_size"], collectives.rank(), collectives.ranks())

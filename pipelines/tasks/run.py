@@ -8,25 +8,28 @@ from PIL import Image
 
 from pipelines.artifacts.levels import missing_levels
 from pipelines.artifacts.provenance import write_record
-from pipelines.artifacts.run_folder import RunFolder
+from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.generator import Generator
+from pipelines.inputs.labels import check_trained, class_numbers
 from pipelines.report.build import write_report
 from pipelines.sweep.shared_stage1 import exchange_levels, share
-from pipelines.tasks.extract_codes import check_copies, extract_codes
+from pipelines.tasks.extract_codes import SPLITS, check_copies, extract_codes
 from pipelines.tasks.sample import write_samples
-from pipelines.tasks.train_stage1 import train_stage1
+from pipelines.tasks.train_stage1 import tokenizer_claim, train_stage1
 from pipelines.tasks.train_stage2 import train_stage2
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.csv import Csv
 from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import prior_artifact, samples_artifact, tokenizer_artifact
 from pipelines.training.callbacks import callbacks
+from pipelines.training.images import RunImages, check_batch_size
 from pipelines.training.stage_trainer import refuse_ema_with_fsdp
+from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.lightning_module import PriorTraining
 
 
@@ -34,9 +37,11 @@ def run(settings: Settings) -> None:
     """Every step of ``settings["output"]`` that is not done yet."""
     folder = RunFolder(Path(settings["output"]))
     check(settings)
-    share(settings)
-    train_stage1(settings)
-    extract_codes(settings)
+    images = RunImages(settings)
+    check_with_images(folder, settings, images)
+    share(settings, images)
+    train_stage1(settings, images)
+    extract_codes(settings, images)
     train_stage2(settings)
     exchange_levels(settings)
     if left := missing_levels(folder):
@@ -51,6 +56,25 @@ def run(settings: Settings) -> None:
         write_record(folder.path, settings)
         write_report(folder)
     console.print(f"\nsamples  {folder.samples / 'grid.png'}\nreport   {folder.report}")
+
+
+def check_with_images(run: RunFolder, settings: Settings, images: RunImages) -> None:
+    """Find out, before the first stage starts, what the number of images and their classes do not allow in any.
+
+    Raises:
+        ValueError: If a batch is larger than the training set, a class that is asked for has no training images, or
+            the run's tokenizer is of other settings.
+    """
+    if all((run.codes(split) / MANIFEST).exists() for split in SPLITS):
+        return
+    tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
+    found = images.if_there if finished(run.tokenizer) else images.opened
+    if found is not None:
+        for stage, copies in (("stage1", 1), ("stage2", settings["codes"]["copies"])):
+            check_batch_size(stage, settings[stage]["batch_size"], len(found.train), copies)
+        if settings["label"] is not None:
+            counts = found.train.class_counts(len(found.class_names))
+            check_trained(class_numbers(settings["label"], found.class_names), found.class_names, counts)
 
 
 def sample(generator: Generator, folder: RunFolder, settings: Settings) -> None:

@@ -21,14 +21,23 @@ from pipelines.tracking.lineage import tokenizer_artifact
 from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
-from pipelines.training.images import describe_images, image_content, image_settings, images_if_there, open_images
+from pipelines.training.images import RunImages, check_batch_size, describe_images, image_content, image_settings
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import write_json
 from stage1_vqvae.lightning_module import TokenizerTraining
 
 
-def train_stage1(settings: Settings) -> None:
-    """Train the tokenizer of ``settings["output"]``, unless that is done; go on where it was after a kill."""
+def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
+    """Train the tokenizer of ``settings["output"]``, unless that is done; go on where it was after a kill.
+
+    Args:
+        settings: Of the command.
+        images: Those of the settings, where the caller has opened them.
+
+    Raises:
+        ValueError: If a setting is wrong, or other settings or other images made what is there.
+    """
+    images = images or RunImages(settings)
     run = RunFolder(Path(settings["output"]))
     trust = settings["trust"]
     stage = settings["stage1"]
@@ -41,30 +50,34 @@ def train_stage1(settings: Settings) -> None:
     own = callbacks(settings, "stage1")
     tracker = build(settings["logger"], "logger", trust)
     if finished(run.tokenizer):
-        tokenizer_claim(run, settings, images_if_there(settings)).check()
+        tokenizer_claim(run, settings, images.if_there).check()
+        if images.if_there:
+            images.remember(run)
         console.print(f"[green]✓[/] tokenizer: already trained ({run.tokenizer})")
         return
 
     tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
-    images = open_images(settings)
-    data = StageData(images.train, images.validation, stage["batch_size"], settings["seed"], images.workers)
-    module = TokenizerTraining(model, objective, images.augmentation, optimization, settings["seed"])
-    tokenizer_claim(run, settings, images).take()
-    pictures = ReconstructionImages(images.validation, run.pictures("stage1"))
+    found = images.opened
+    check_batch_size("stage1", stage["batch_size"], len(found.train))
+    data = StageData(found.train, found.validation, stage["batch_size"], settings["seed"], found.workers)
+    module = TokenizerTraining(model, objective, found.augmentation, optimization, settings["seed"])
+    tokenizer_claim(run, settings, found).take()
+    images.remember(run)
+    pictures = ReconstructionImages(found.validation, run.pictures("stage1"))
     with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
         checkpoints = run.checkpoints("stage1")
         figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
         if collectives.rank() == 0:
             write_json(run.tokenizer / "metrics.json", figures)
             save_model(
-                run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": describe_images(images)}, trust
+                run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": describe_images(found)}, trust
             )
             for logger in media_loggers(loggers):
                 logger.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
     console.print(
         f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "
-        f"perplexity {_listed(figures, 'perplexity')} on {len(images.validation)} held-out images"
+        f"perplexity {_listed(figures, 'perplexity')} on {len(found.validation)} held-out images"
     )
 
 

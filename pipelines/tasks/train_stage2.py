@@ -18,6 +18,7 @@ from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import ShardedPriorTraining
+from pipelines.inputs.labels import trained_classes
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.image_logging import SampleImages
 from pipelines.tracking.job import Job
@@ -25,6 +26,7 @@ from pipelines.tracking.lineage import codes_artifact, prior_artifact
 from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
+from pipelines.training.images import check_batch_size
 from pipelines.training.stage_trainer import StageTrainer, refuse_ema_with_fsdp
 from stage1_vqvae.files import sha256, write_json
 from stage1_vqvae.tokenizer import Tokenizer
@@ -143,11 +145,14 @@ def train_part(
     if collectives.rank() == 0:
         train.verify()
         validation.verify()
+    copies = train.manifest.augmentation["copies"]
+    check_batch_size("stage2", stage["batch_size"], len(train) // copies, copies)
     config = {
         "model": stage["model"],
         "layout": train.layout.to_dict(),
         "num_classes": len(train.class_names),
         "class_names": list(train.class_names),
+        "class_counts": train.class_counts(),
         "tokenizer": tokenizer_fingerprint,
         "sampling": settings["sampling"],
     }
@@ -162,7 +167,9 @@ def train_part(
     claim.take()
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.
     if not hardware.sharded and part.level is None:
-        watchers.insert(0, SampleImages(tokenizer, SamplingSettings(**settings["sampling"]), run.pictures("stage2")))
+        classes = trained_classes(train.class_names, train.class_counts())
+        sampling = SamplingSettings(**settings["sampling"])
+        watchers.insert(0, SampleImages(tokenizer, classes, sampling, run.pictures("stage2")))
     with build(settings["logger"], "logger", trust).track(Job.of(run.path, part.job, settings)) as loggers:
         figures = fit(
             f"stage 2: {part.name}",

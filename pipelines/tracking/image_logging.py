@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -61,13 +62,22 @@ class SampleImages(Callback):
 
     Args:
         tokenizer: Decodes the samples.
+        classes: Numbers of the classes to draw in turn; none for a prior without labels.
         settings: How they are drawn.
         folder: For the PNG files.
         count: Number of samples.
     """
 
-    def __init__(self, tokenizer: Tokenizer, settings: SamplingSettings, folder: Path, count: int = 40) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        classes: Sequence[int],
+        settings: SamplingSettings,
+        folder: Path,
+        count: int = 40,
+    ) -> None:
         self.tokenizer = tokenizer
+        self.classes = classes
         self.settings = settings
         self.folder = folder
         self.count = count
@@ -79,12 +89,12 @@ class SampleImages(Callback):
         prior = pl_module.model
         assert isinstance(prior, Prior)
         device = pl_module.device
-        labels = classes_in_turn(self.count, prior.num_classes).to(device)
+        labels = classes_in_turn(self.count, self.classes).to(device)
         noise = image_noise(0, range(self.count), prior.layout.length)
         codes = sample(prior, labels, noise, self.settings).codes
         with torch.no_grad():
             images = to_uint8(self.tokenizer.to(device).decode(codes))
-        columns = prior.num_classes if 8 <= prior.num_classes <= 20 else 10  # a column per class where that is possible
+        columns = len(self.classes) if 8 <= len(self.classes) <= 20 else 10  # a column per class where that is possible
         shown = self.count // columns * columns
         image = grid(images[:shown].cpu().numpy(), columns)
         save_image(image, self.folder / f"samples-{trainer.global_step:07d}.png")

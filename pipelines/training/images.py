@@ -1,25 +1,33 @@
-"""Opens the images that a command's settings name, and says what it found."""
+"""Opens the images that a command's settings name, and remembers where a run's are."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import glob
+import os
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
+from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.console import console
 from pipelines.config.instantiate import build
+from pipelines.config.migrations import modernised
+from pipelines.config.redaction import redact
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
-from stage1_vqvae.data.dataset import ImageData, ImageSplit
-from stage1_vqvae.data.decoding_pass import write_left_out
-from stage1_vqvae.data.splits import listed
-from stage1_vqvae.files import replacing
+from pipelines.training.image_report import report_images
+from stage1_vqvae.data.dataset import ImageData
+from stage1_vqvae.files import read_yaml, write_yaml
 
 WITHOUT_EFFECT = ("cache", "cache_gib", "workers", "max_bad")
 """Keys of ``data`` that say where and how images are decoded, and change none of them."""
+
+PATHS = ("files", "labels")
+"""Keys of ``data`` that may hold the path of a file or a folder."""
+
+STORED = "stored"
+"""Value of a key of ``data`` that is left as the run has it."""
 
 
 def open_images(settings: Settings) -> ImageData:
@@ -31,20 +39,112 @@ def open_images(settings: Settings) -> ImageData:
         ValueError: If a setting does not fit, or the images are missing or broken.
     """
     source = build(settings["data"], "data", settings["trust"])
+    images, fault = None, None
     if collectives.rank() == 0:
-        images = source.open()
-        report_images(images, settings.get("output"))
+        try:
+            images = source.open()
+            report_images(images, settings.get("output"))
+        except (ValueError, OSError) as error:  # raised when the other ranks no longer wait
+            fault = error
     collectives.barrier()
-    return images if collectives.rank() == 0 else source.open()
+    if fault is not None:
+        raise fault
+    return images or source.open()
 
 
-def images_if_there(settings: Settings) -> ImageData | None:
-    """The images that finished work was made of, to be compared with it; None if they are gone, which is said."""
-    try:
-        return open_images(settings)
-    except (ValueError, OSError) as error:
-        console.print(f"[yellow]![/] images not compared with those that were used: {error}")
-        return None
+class RunImages:
+    """The images that a run is made of, opened when they are first asked for, and only once.
+
+    Args:
+        settings: Of the command.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def opened(self) -> ImageData:
+        """The images."""
+        return open_images(self._settings)
+
+    @cached_property
+    def if_there(self) -> ImageData | None:
+        """The images, to be compared with those of finished work; None if they are gone, which is said."""
+        try:
+            return self.opened
+        except (ValueError, OSError) as error:
+            console.print(f"[yellow]![/] images not compared with those that were used: {error}")
+            return None
+
+    def remember(self, run: RunFolder) -> None:
+        """Keeps how the images are opened in a run's folder, for its later commands."""
+        data = redact({**self._settings["data"], **absolute_paths(self._settings["data"])})
+        if collectives.rank() == 0 and not (run.data.exists() and read_yaml(run.data) == data):
+            write_yaml(run.data, data)
+
+
+def absolute_paths(data: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of ``data`` that name something on this machine, as absolute paths; patterns stay patterns."""
+    found = {key: data[key] for key in PATHS if isinstance(data.get(key), str) and data[key] != "auto"}
+    name = data.get("name")
+    if isinstance(name, str) and Path(name).expanduser().is_dir():  # that `datasets` saved to disk
+        found["name"] = name
+    return {key: os.path.abspath(os.path.expanduser(path)) for key, path in found.items()}
+
+
+def run_data(run: RunFolder, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a command on a run: the data asked for, or the run's own with the keys that are asked for.
+
+    Args:
+        run: The run.
+        asked: The command's ``data``. Without a ``_target_`` it holds keys for the run's own; those that are
+            ``stored`` are left as the run has them.
+
+    Raises:
+        ValueError: If the run's own images are no longer where they were.
+    """
+    if "_target_" in asked:
+        return dict(asked)
+    stored = modernised(read_yaml(run.data if run.data.exists() else run.tokenizer / "settings.yaml"))
+    own: dict[str, Any] = stored if run.data.exists() else stored["data"]
+    data = {**own, **{key: value for key, value in asked.items() if value != STORED}}
+    files = data.get("files")
+    if isinstance(files, str) and not Path(files).expanduser().exists() and not glob.glob(os.path.expanduser(files)):
+        tried = "" if os.path.isabs(files) else f" (looked for at {os.path.abspath(files)})"
+        raise ValueError(
+            f"data.files={files}: nothing is there{tried}; if the images of {run.path} have moved, "
+            "data.files=... says where to"
+        )
+    return data
+
+
+def is_own(asked: Mapping[str, Any]) -> bool:
+    """Whether a command on a run is to use the run's own images, where they were."""
+    return "_target_" not in asked and all(value == STORED for key, value in asked.items() if key not in WITHOUT_EFFECT)
+
+
+def check_same_images(run: RunFolder, images: ImageData) -> None:
+    """Raises ValueError if a run's tokenizer was trained on other images, or they are held out otherwise."""
+    change = change_of_images(run, images)
+    if change:
+        raise ValueError(
+            f"the images are not those that {run.tokenizer} was trained on ({change}): give those, or another output="
+        )
+
+
+def change_of_images(run: RunFolder, images: ImageData) -> str:
+    """How images differ from those that a run's tokenizer was trained on; empty where they do not."""
+    known = read_yaml(run.tokenizer / "settings.yaml").get("images")
+    if known is None:  # version 0.1.0 kept the training images alone, and once they were trained on
+        described = read_yaml(run.tokenizer / "config.yaml").get("data", {})
+        known = {"train": described["train"]} if "train" in described else {}
+    changes = []
+    for split, now in image_content(images).items():
+        before = known.get(split, now)
+        if before["digest"] != now["digest"]:
+            count = f"{now['count']} other images" if before["count"] == now["count"] else now["count"]
+            changes.append(f"{split}: {before['count']} images, now {count}")
+    return ", ".join(changes)
 
 
 def image_content(images: ImageData) -> dict[str, Any]:
@@ -55,7 +155,7 @@ def image_content(images: ImageData) -> dict[str, Any]:
 
 def image_settings(settings: Settings) -> dict[str, Any]:
     """The keys of ``settings["data"]`` that change the images."""
-    data: Mapping[str, Any] = settings["data"]
+    data: Mapping[str, Any] = {**settings["data"], **absolute_paths(settings["data"])}
     return {key: value for key, value in data.items() if key not in WITHOUT_EFFECT}
 
 
@@ -64,63 +164,18 @@ def describe_images(images: ImageData) -> dict[str, Any]:
     return {"train": images.train.description, "class_names": list(images.class_names)}
 
 
-def report_images(images: ImageData, output: str | None) -> None:
-    """Prints splits, classes and counts, what is left out, and what a person should know of the images.
+def check_batch_size(stage: str, batch_size: int, images: int, copies: int = 1) -> None:
+    """Raises ValueError if a stage's batch is larger than its training set.
 
     Args:
-        images: What was found.
-        output: A folder that gets ``quarantine.csv``, the list of what is left out; None writes none.
+        stage: ``stage1`` or ``stage2``.
+        batch_size: Of that stage.
+        images: Number of training images.
+        copies: Of each image.
     """
-    height, width = images.image_size
-    source = images.train.description["source"]
-    console.print(f"images: {source}, {height}×{width}, {CHANNELS[images.channels]}")
-    for name, split in (("train", images.train), ("validation", images.validation)):
-        console.print(f"  {name:<10} {len(split):>9,}  {_classes(split, images.class_names)}".rstrip())
-    if images.left_out:
-        console.print(f"  {'left out':<10} {len(images.left_out):>9,}  {_left_out(images, output)}")
-    for note in [*images.notes, *_untrained(images)]:
-        console.print(f"  [yellow]![/] {escape(note)}")
-
-
-CHANNELS = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
-SHOWN = 10
-"""Classes that are listed one by one; of more only the range of their sizes is shown."""
-
-
-def _classes(split: ImageSplit, names: Sequence[str]) -> str:
-    """How many images of each class a split has, in a line."""
-    if not names:
-        return "no classes"
-    counts = split.class_counts(len(names))
-    there = [(count, name) for count, name in zip(counts, names, strict=True) if count]
-    parts = [escape(f"{name} {count:,}") for count, name in there]
-    if len(there) > SHOWN:
-        (fewest, rare), (most, common) = min(there), max(there)
-        parts = [f"{len(there)} classes", escape(f"from {fewest:,} ({rare}) to {most:,} ({common}) images")]
-    unlabelled = len(split) - sum(counts)
-    return ", ".join(parts + ([f"{unlabelled:,} without a class"] if unlabelled else []))
-
-
-def _untrained(images: ImageData) -> list[str]:
-    """A note on classes that no training image has."""
-    counts = images.train.class_counts(len(images.class_names))
-    missing = [name for name, count in zip(images.class_names, counts, strict=True) if not count]
-    if not missing:
-        return []
-    return [f"no training images of {len(missing)} of {len(counts)} classes, which are not drawn: {listed(missing)}"]
-
-
-def _left_out(images: ImageData, output: str | None) -> str:
-    """Why files are left out, with the number of each reason, in a line."""
-    bad = images.left_out[: images.unreadable]
-    reasons = Counter(one.reason for one in images.left_out[images.unreadable :])
-    parts = [escape(f"{count:,} {reason}") for reason, count in reasons.most_common()]
-    if bad:
-        first = f"{bad[0].where}: {bad[0].reason}"
-        parts.insert(0, escape(f"{len(bad):,} that cannot be read (the first: {first})"))
-    if output is not None:
-        path = Path(output) / "quarantine.csv"
-        with replacing(path) as temporary:
-            write_left_out(temporary, images.left_out)
-        parts.append(f"listed in {path}")
-    return "; ".join(parts)
+    if batch_size > images * copies:
+        times = f" × codes.copies={copies}" if copies > 1 else ""
+        raise ValueError(
+            f"{stage}.batch_size={batch_size} is more than the {images} training images{times}: "
+            f"set {stage}.batch_size={images * copies} or less"
+        )

@@ -115,6 +115,15 @@ class CodeStore(Dataset[CodeBatch]):
                     f"delete it and run extraction again"
                 )
 
+    def class_counts(self) -> list[int]:
+        """Number of images of each class; the copies of an image count once."""
+        classes, copies = len(self.class_names), int(self.manifest.augmentation.get("copies", 1))
+        counts = np.zeros(classes, dtype=np.int64)
+        for file in self._files:
+            labels = file.rows().labels
+            counts += np.bincount(labels[labels >= 0], minlength=classes)
+        return (counts // copies).tolist()
+
     def histogram(self) -> list[npt.NDArray[np.int64]]:
         """How often each code occurs: for each grid, counts ``[codebook size]`` over its positions and all rows."""
         layout = self.layout

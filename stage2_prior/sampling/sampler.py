@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -45,9 +45,9 @@ def image_noise(seed: int, images: Iterable[int], length: int) -> Tensor:
     return torch.from_numpy(np.array(rows).reshape(-1, length))
 
 
-def classes_in_turn(n: int, num_classes: int) -> Tensor:
-    """Classes 0, 1, … around and around for ``n`` images, int64 ``[n]``; -1 for a prior without classes."""
-    return torch.arange(n) % num_classes if num_classes else torch.full((n,), NO_LABEL)
+def classes_in_turn(n: int, classes: Sequence[int]) -> Tensor:
+    """The classes around and around for ``n`` images, int64 ``[n]``; -1 where there are none."""
+    return torch.tensor(list(classes) or [NO_LABEL])[torch.arange(n) % max(len(classes), 1)]
 
 
 def sample_images(

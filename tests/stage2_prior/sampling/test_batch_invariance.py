@@ -96,7 +96,7 @@ def test_trial_logits_are_of_as_many_rows_and_the_same_each_time(prior):
 
 @each_prior
 def test_microbatches_of_every_size_that_may_be_chosen_draw_the_same_codes(prior):
-    labels = classes_in_turn(BASE + 3, 3)
+    labels = classes_in_turn(BASE + 3, range(3))
     expected = sample_images(prior, labels, 0, settings=SamplingSettings(microbatch_size=BASE))
     for size in SIZES:
         if is_row_invariant(prior, size):

@@ -59,7 +59,7 @@ def test_cached_logits_are_near_those_of_float32(prior):
 
 def test_images_are_keyed_by_seed_and_index_alone(prior):
     n = BASE + 5
-    labels = classes_in_turn(n, 3)
+    labels = classes_in_turn(n, range(3))
     together = sample_images(prior, labels, 7, settings=LOWER).codes
     LAYOUT.check(together)
     parts = [sample_images(prior, labels[a:b], 7, a, LOWER).codes for a, b in ((0, 3), (3, BASE + 1), (BASE + 1, n))]

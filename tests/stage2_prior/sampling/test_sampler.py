@@ -121,7 +121,7 @@ def test_settings_that_are_off_change_nothing():
     ids=str,
 )
 def test_codes_are_the_same_with_every_off_value(prior, off):
-    labels = classes_in_turn(20, 2)
+    labels = classes_in_turn(20, range(2))
     plain = sample_images(prior, labels, 0).codes
     assert torch.equal(sample_images(prior, labels, 0, settings=SamplingSettings(**off)).codes, plain)
     assert len(plain.unique(dim=0)) > 10
@@ -142,7 +142,7 @@ def test_image_is_the_same_in_any_batch(prior, two_threads):
     """In cuts that are those of micro-batches and others, on any number of threads; rows of the null class too."""
     model = build(type(prior), CodeLayout(((6, 6),), (64,)), std=0.3)
     n = BASE + 5
-    labels, chosen = classes_in_turn(n, 2), SamplingSettings(guidance=2.0, top_p=0.95)
+    labels, chosen = classes_in_turn(n, range(2)), SamplingSettings(guidance=2.0, top_p=0.95)
     labels[::3] = -1
     together = sample_images(model, labels, 7, settings=chosen)
     assert not torch.equal(together.codes, sample_images(model, labels, 8, settings=chosen).codes)
@@ -182,7 +182,7 @@ def test_nothing_of_a_sampling_outlives_it(prior):
     gc.disable()
     try:
         for chosen in (SamplingSettings(), SamplingSettings(guidance=2.0)):
-            sample_images(prior, classes_in_turn(40, 2), 0, settings=chosen)
+            sample_images(prior, classes_in_turn(40, range(2)), 0, settings=chosen)
         assert len(kept) >= 4
         assert [reference() for reference in kept] == [None] * len(kept)
     finally:
@@ -244,7 +244,7 @@ def test_codes_are_seen_as_they_are_drawn(prior):
         for image, row in zip(images, codes.tolist(), strict=True):
             seen[image].append(row)
 
-    drawn = sample_images(prior, classes_in_turn(5, 2), 0, first=3, on_position=watch)
+    drawn = sample_images(prior, classes_in_turn(5, range(2)), 0, first=3, on_position=watch)
     for image, row in zip(seen, drawn.codes.tolist(), strict=True):
         assert seen[image] == [row[: t + 1] for t in range(6)]
 
@@ -255,9 +255,11 @@ def test_rules_of_ones_own(prior):
     def no_repetition(logits, codes):
         return logits.scatter(1, codes[:, -1:], -torch.inf) if codes.shape[1] else logits
 
-    codes = sample_images(prior, classes_in_turn(50, 2), 0, settings=SamplingSettings(processors=[no_repetition])).codes
+    codes = sample_images(
+        prior, classes_in_turn(50, range(2)), 0, settings=SamplingSettings(processors=[no_repetition])
+    ).codes
     assert (codes[:, 1:] != codes[:, :-1]).all()
-    plain = sample_images(prior, classes_in_turn(50, 2), 0).codes
+    plain = sample_images(prior, classes_in_turn(50, range(2)), 0).codes
     assert not (plain[:, 1:] != plain[:, :-1]).all()
 
 
@@ -267,7 +269,7 @@ def test_logits_that_are_not_finite_are_refused(prior):
         sample_images(prior, torch.tensor([0]), 0, settings=nothing)
     next(prior.parameters()).data[0] = torch.nan
     with pytest.raises(ValueError, match="the prior's weights are damaged or its training diverged"):
-        sample_images(prior, classes_in_turn(20, 2), 0)
+        sample_images(prior, classes_in_turn(20, range(2)), 0)
 
 
 @pytest.mark.parametrize("label", [2, -2])
@@ -278,7 +280,7 @@ def test_labels_that_do_not_exist_are_refused(prior, label):
 
 def test_drawn_codes_can_be_trained_on(prior):
     """They are drawn without what gradients need, which tensors can carry on with them."""
-    labels = classes_in_turn(3, 2)
+    labels = classes_in_turn(3, range(2))
     codes = sample_images(prior, labels, 0).codes
     prior.nats(codes, labels).sum().backward()
     assert not codes.is_inference()
@@ -298,8 +300,8 @@ def test_draw_never_takes_an_impossible_code():
 
 
 def test_classes_in_turn():
-    assert classes_in_turn(5, 3).tolist() == [0, 1, 2, 0, 1]
-    assert classes_in_turn(2, 0).tolist() == [-1, -1]
+    assert classes_in_turn(5, range(3)).tolist() == [0, 1, 2, 0, 1]
+    assert classes_in_turn(2, range(0)).tolist() == [-1, -1]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

@@ -26,5 +26,5 @@ def test_microbatches_share_one_copy_of_the_weights(monkeypatch):
     model, made = build(), []
     folded = Transformer.folded
     monkeypatch.setattr(Transformer, "folded", lambda prior: made.append(prior) or folded(prior))
-    sample_images(model, classes_in_turn(100, 3), 0)
+    sample_images(model, classes_in_turn(100, range(3)), 0)
     assert len(made) == 1

@@ -1,0 +1,77 @@
+"""Says what images a command found: splits, classes, counts, and what is left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
+
+from pipelines.cli.console import console
+from stage1_vqvae.data.dataset import ImageData, ImageSplit
+from stage1_vqvae.data.decoding_pass import write_left_out
+from stage1_vqvae.data.splits import listed
+from stage1_vqvae.files import replacing
+
+CHANNELS = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
+
+SHOWN = 10
+"""Classes that are listed one by one; of more only the range of their sizes is shown."""
+
+
+def report_images(images: ImageData, output: str | None) -> None:
+    """Prints splits, classes and counts, what is left out, and what a person should know of the images.
+
+    Args:
+        images: What was found.
+        output: A folder that gets ``quarantine.csv``, the list of what is left out; None writes none.
+    """
+    height, width = images.image_size
+    source = images.train.description["source"]
+    console.print(f"images: {source}, {height}×{width}, {CHANNELS[images.channels]}")
+    for name, split in (("train", images.train), ("validation", images.validation)):
+        console.print(f"  {name:<10} {len(split):>9,}  {_classes(split, images.class_names)}".rstrip())
+    if images.left_out:
+        console.print(f"  {'left out':<10} {len(images.left_out):>9,}  {_left_out(images, output)}")
+    for note in [*images.notes, *_untrained(images)]:
+        console.print(f"  [yellow]![/] {escape(note)}")
+
+
+def _classes(split: ImageSplit, names: Sequence[str]) -> str:
+    """How many images of each class a split has, in a line."""
+    if not names:
+        return "no classes"
+    counts = split.class_counts(len(names))
+    there = [(count, name) for count, name in zip(counts, names, strict=True) if count]
+    parts = [escape(f"{name} {count:,}") for count, name in there]
+    if len(there) > SHOWN:
+        (fewest, rare), (most, common) = min(there), max(there)
+        parts = [f"{len(there)} classes", escape(f"from {fewest:,} ({rare}) to {most:,} ({common}) images")]
+    unlabelled = len(split) - sum(counts)
+    return ", ".join(parts + ([f"{unlabelled:,} without a class"] if unlabelled else []))
+
+
+def _untrained(images: ImageData) -> list[str]:
+    """A note on classes that no training image has."""
+    counts = images.train.class_counts(len(images.class_names))
+    missing = [name for name, count in zip(images.class_names, counts, strict=True) if not count]
+    if not missing:
+        return []
+    return [f"no training images of {len(missing)} of {len(counts)} classes, which are not drawn: {listed(missing)}"]
+
+
+def _left_out(images: ImageData, output: str | None) -> str:
+    """Why files are left out, with the number of each reason, in a line."""
+    bad = images.left_out[: images.unreadable]
+    reasons = Counter(one.reason for one in images.left_out[images.unreadable :])
+    parts = [escape(f"{count:,} {reason}") for reason, count in reasons.most_common()]
+    if bad:
+        first = f"{bad[0].where}: {bad[0].reason}"
+        parts.insert(0, escape(f"{len(bad):,} that cannot be read (the first: {first})"))
+    if output is not None:
+        path = Path(output) / "quarantine.csv"
+        with replacing(path) as temporary:
+            write_left_out(temporary, images.left_out)
+        parts.append(f"listed in {path}")
+    return "; ".join(parts)
