@@ -14,6 +14,7 @@ from torch import Tensor
 from pipelines.artifacts.models import load_prior, load_tokenizer, sampling_settings
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.instantiate import check
+from pipelines.distributed.devices import find_device
 from pipelines.inputs.codes import codes_of, integer_codes, prefix_codes
 from pipelines.inputs.images import images_of
 from pipelines.inputs.labels import Label, check_trained, class_numbers, labels_of, trained_classes
@@ -61,7 +62,7 @@ class Generator:
 
         Args:
             folder: What a pipeline left.
-            device: Where to compute; None for a GPU if there is one.
+            device: Where to compute, such as ``cpu`` or ``cuda:1``; None for the accelerator, or the CPU without one.
             trust: Packages beside this project's whose classes the run's configuration may name.
 
         Raises:
@@ -72,13 +73,16 @@ class Generator:
         if path.is_file():
             raise ValueError(f"{path} is a file: give the run's folder, {path.parent} perhaps")
         run = RunFolder(path)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            where = find_device(device)
+        except ValueError as error:
+            raise ValueError(f"device={device}: {error}; without device= the best one is taken") from error
         tokenizer, saved_tokenizer = load_tokenizer(run.tokenizer, trust)
         prior, saved_prior = load_prior(run.prior, saved_tokenizer.fingerprint, trust)
         names = tuple(saved_prior.config["class_names"])
         counts = tuple(saved_prior.config.get("class_counts", ()))
         settings = sampling_settings(saved_prior)
-        return cls(tokenizer.to(device), prior.to(device), names, settings, saved_prior.fingerprint, counts)
+        return cls(tokenizer.to(where), prior.to(where), names, settings, saved_prior.fingerprint, counts)
 
     @property
     def layout(self) -> CodeLayout:

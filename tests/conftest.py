@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from pipelines.tasks.run import run
+from tests.support.machines import here  # noqa: F401  a fixture
 from tests.support.tiny import HIERARCHY, TINY, compose
 from tests.support.two_ranks import forked  # noqa: F401  a fixture
 

@@ -22,6 +22,7 @@ from pipelines.config.settings import Settings
 from pipelines.distributed import collectives, environment, launch
 from pipelines.distributed.gpu_slots import gpu_slot
 from pipelines.distributed.hardware import Hardware
+from pipelines.distributed.threads import threads_each
 from pipelines.sweep.records import note_error
 from pipelines.tracking.metrics import objective_value
 
@@ -40,9 +41,14 @@ def run_task(task: str, settings: Settings) -> Any:
     """
     hardware: Hardware = build(settings["hardware"], "hardware")
     refuse_other_processes(hardware)
+    if hardware.processes > 1 and not environment.started_elsewhere():
+        threads = threads_each(hardware.processes)
+        console.print(f"{hardware.processes} processes, {threads} {'thread' if threads == 1 else 'threads'} each")
     try:
         with gpu_slot(hardware):
-            launch.run_on_all(run_quietly, task, settings, processes=hardware.processes)
+            launch.run_on_all(
+                run_quietly, task, settings, processes=hardware.processes, device_type=hardware.device.type
+            )
     except ProcessExitedException as error:
         if error.exit_code in STOPPED:
             raise SystemExit(error.exit_code) from None

@@ -1,4 +1,4 @@
-"""What a command's processes say to one another: which they are, that all are here, that one has failed."""
+"""How a command's processes agree: which rank each is, that all have arrived, that one has failed."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ SAID = "what is wrong has been said"
 
 
 def rank() -> int:
-    """This process's number among all of the command's processes."""
+    """This process's rank among all processes of the command; 0 without a process group."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def ranks() -> int:
-    """Number of the command's processes."""
+    """Number of processes of the command; 1 without a process group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has called this."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def on_any(flag: bool) -> bool:
-    """Whether the flag is set on any process; all of them ask, all are told the same."""
+    """Whether the flag is set on any process. Every process must call this; all get the same answer."""
     if ranks() == 1:
         return flag
-    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    device = torch.device("cpu") if dist.get_backend() == "gloo" else torch.accelerator.current_accelerator()
     flags = torch.tensor([flag], dtype=torch.uint8, device=device)
     dist.all_reduce(flags, dist.ReduceOp.MAX)
     return bool(flags)
@@ -55,7 +55,7 @@ def max_over_ranks(values: Tensor) -> Tensor:
 
 
 def say_once(error: str) -> bool:
-    """Print an error that all processes found, or some, or this one alone; whether it was this one that printed it."""
+    """Print an error once, however many processes call this; returns whether this process printed it."""
     store = dist.distributed_c10d._get_default_store()
     if rank() == 0:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -72,7 +72,7 @@ def say_once(error: str) -> bool:
 
 
 def _wait_until(happened: Callable[[], bool], seconds: float) -> bool:
-    """Whether it has happened, at last."""
+    """Wait for something to happen; returns whether it did in time."""
     deadline = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > deadline:

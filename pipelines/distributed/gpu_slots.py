@@ -1,4 +1,4 @@
-"""Jobs that run at once on a machine with several GPUs spread over them."""
+"""Jobs that run at the same time on a machine with several GPUs are spread over them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,43 @@ from pipelines.distributed.environment import started_elsewhere
 from pipelines.distributed.hardware import Hardware
 from pipelines.distributed.locks import try_lock
 
+VISIBLE = {"cuda": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "xpu": ("ZE_AFFINITY_MASK",)}
+"""Environment variables that name the GPUs a process sees, by kind."""
+
 
 @contextmanager
 def gpu_slot(hardware: Hardware) -> Iterator[None]:
-    """Give a command that computes on one GPU, of several that it sees, the least used one for the block."""
-    gpus = visible_gpus()
-    one = hardware.device.type == "cuda" and hardware.processes == 1 and not started_elsewhere()
-    if not one or len(gpus) < 2:
+    """Give a command that computes on one of several GPUs the least used one for the block.
+
+    Does nothing for a command on the CPU, on several processes, or on a machine with one GPU.
+    """
+    device = hardware.device
+    one = device.type != "cpu" and hardware.processes == 1 and not started_elsewhere()
+    gpus = visible_gpus(device.type) if one else []
+    if len(gpus) < 2:
         yield
         return
-    with free_slot(Path(tempfile.gettempdir()) / f"vqvae-prior-{os.getuid()}", gpus) as index:
-        before = torch.cuda.current_device()
-        torch.cuda.set_device(index)  # not by the environment, which a process that has used a GPU no longer heeds
+    with free_slot(locks_of_user(), gpus) as index:
+        before = torch.accelerator.current_device_index()
+        torch.accelerator.set_device_index(index)  # the environment has no effect once a process has used a GPU
         try:
             yield
         finally:
-            torch.cuda.set_device(before)
+            torch.accelerator.set_device_index(before)
 
 
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process sees, the same in every process of the machine."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = torch.cuda.device_count()
-    return [name.strip() for name in named.split(",")][:found] if named else [str(index) for index in range(found)]
+def locks_of_user() -> Path:
+    """Folder for locks between this user's processes on this machine."""
+    return Path(tempfile.gettempdir()) / f"vqvae-prior-{os.getuid()}"
+
+
+def visible_gpus(device_type: str) -> list[str]:
+    """Names of the GPUs that this process sees; the same GPU has the same name in every process of the machine."""
+    found = torch.accelerator.device_count()
+    for variable in VISIBLE.get(device_type, ()):
+        if named := os.environ.get(variable):
+            return [name.strip() for name in named.split(",")][:found]
+    return [str(index) for index in range(found)]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, 
 
 from pipelines.cli.signals import SIGNALS
 from pipelines.distributed.environment import started_elsewhere
+from pipelines.distributed.threads import threads_each
 
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others; a rank that works alone (on the report, say) may take minutes."""
@@ -31,7 +33,7 @@ KEEPERS = ("torch.distributed.fsdp.sharded_grad_scaler", "torch.distributed.nn",
 """Modules that keep the process group that there is when they are first imported, as a default of their functions."""
 
 
-def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> None:
+def run_on_all(task: Callable[..., None], *arguments: Any, processes: int, device_type: str = "cpu") -> None:
     """Run ``task(*arguments)`` on every process of the command, in one process group.
 
     Under torchrun or SLURM the processes exist already and this is one of them. Otherwise, for more than one, they
@@ -42,15 +44,34 @@ def run_on_all(task: Callable[..., None], *arguments: Any, processes: int) -> No
         task: A function of a module, so that a new process finds it.
         arguments: Plain data.
         processes: Processes on this machine.
+        device_type: What each process computes on, as torch names it: ``cpu``, ``cuda``, ...
     """
     if started_elsewhere():
-        with process_group():
+        with process_group(device_type):
             task(*arguments)
     elif processes == 1:
         task(*arguments)
     else:
         with _meeting_point() as port:
-            _wait_for(spawn(_spawned, args=(processes, port, task, arguments), nprocs=processes, join=False))
+            arguments_of_all = (Spawn(processes, port, threads_each(processes), device_type), task, arguments)
+            _wait_for(spawn(_spawned, args=arguments_of_all, nprocs=processes, join=False))
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """What a spawned process has to know.
+
+    Attributes:
+        processes: Number of processes.
+        port: Where they find each other.
+        threads: Threads of each.
+        device_type: What each computes on.
+    """
+
+    processes: int
+    port: int
+    threads: int
+    device_type: str
 
 
 @contextmanager
@@ -96,19 +117,23 @@ def _wait_for(context: ProcessContext) -> None:
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
+def process_group(device_type: str = "cpu") -> Iterator[None]:
     """The process group of the launcher's environment, for the duration of the block.
 
-    Its threads end with it: one that lets go of a tensor while the interpreter ends would abort the process.
+    Its threads end with it: a thread that releases a tensor while the interpreter exits would abort the process.
+
+    Args:
+        device_type: What each process computes on. Of an accelerator, each process of a machine takes one.
     """
     if "RANK" not in os.environ:
         _from_slurm(os.environ)
     for module in KEEPERS:
         importlib.import_module(module)  # while there is no group to keep
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+    if device_type != "cpu":
+        # Modulo, because some launchers show each process its own accelerator alone.
+        torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count())
+    backend = dist.Backend.default_device_backend_map.get(device_type, "gloo")
+    dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -116,25 +141,24 @@ def process_group() -> Iterator[None]:
         gc.collect()  # a trainer and its model, which hold the group, refer to each other
 
 
-def _spawned(local_rank: int, processes: int, port: int, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _spawned(local_rank: int, spawned: Spawn, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.environ.update(
         RANK=str(local_rank),
         LOCAL_RANK=str(local_rank),
-        WORLD_SIZE=str(processes),
-        LOCAL_WORLD_SIZE=str(processes),
+        WORLD_SIZE=str(spawned.processes),
+        LOCAL_WORLD_SIZE=str(spawned.processes),
         MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
+        MASTER_PORT=str(spawned.port),
         TORCHELASTIC_RUN_ID="spawned",  # Lightning takes the processes as they are
         TORCHELASTIC_USE_AGENT_STORE="True",  # the parent's, where they find each other
     )
-    if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-    with process_group():
+    torch.set_num_threads(spawned.threads)
+    with process_group(spawned.device_type):
         task(*arguments)
 
 
 def _from_slurm(environment: Any) -> None:
-    """Say in torchrun's words what srun says in its own."""
+    """Set torchrun's variables from those of srun."""
     first_host = environment.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")
     environment.update(
         RANK=environment["SLURM_PROCID"],

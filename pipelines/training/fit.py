@@ -14,6 +14,7 @@ from pipelines.cli.console import console
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import ShardedPriorTraining, load_full_state
 from pipelines.distributed.hardware import Hardware
+from pipelines.distributed.lightning import trainer_options
 from pipelines.training.checkpoint_files import VerifiedIO, load_checkpoint, newest, step_path
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.data import StageData
@@ -67,12 +68,9 @@ def fit(
     skips = SkipNonFinite(settings.max_skipped, stop)
     averaging = [AveragedWeights(settings.average, skips)] if settings.average else []
     checkpoints = Checkpoints(folder, settings.checkpoint_every, stop, best)
+    options = trainer_options(hardware, sharded=isinstance(module, ShardedPriorTraining))
     trainer = Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.lightning_devices,
-        num_nodes=hardware.num_nodes,
-        precision=hardware.precision,
-        strategy=hardware.lightning_strategy(isinstance(module, ShardedPriorTraining)),
+        **{**options, "plugins": [*options["plugins"], VerifiedIO(model)]},
         use_distributed_sampler=False,
         max_epochs=1,
         max_steps=settings.max_steps,
@@ -84,7 +82,6 @@ def fit(
         num_sanity_val_steps=0,
         enable_model_summary=False,
         logger=loggers,
-        plugins=[VerifiedIO(model)],
         # Pictures are drawn before the average leaves the module; what others do to gradients is checked after it.
         callbacks=[StepSeed(data.seed), Progress(title), *callbacks, *averaging, skips, checkpoints],
     )

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from pipelines.config.conf import groups
 from pipelines.config.instantiate import build
@@ -65,10 +64,8 @@ EVERY = [
 
 
 @pytest.mark.parametrize(("group", "name"), EVERY)
-def test_every_option_of_every_group_makes_a_run_that_could_start(group, name, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: group == "hardware")  # gpu and fsdp, where they would be
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+def test_every_option_of_every_group_makes_a_run_that_could_start(group, name, here):
+    here("cuda" if group == "hardware" else None, 1)  # gpu and fsdp, where they would be
     if name == "tensorboard":
         pytest.importorskip("tensorboard")
     settings = compose(f"{group}={name}", *NEEDED.get(name, []))

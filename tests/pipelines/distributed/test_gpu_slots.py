@@ -2,7 +2,7 @@ from contextlib import ExitStack
 
 import torch
 
-from pipelines.distributed.gpu_slots import free_slot, gpu_slot, visible_gpus
+from pipelines.distributed.gpu_slots import free_slot, gpu_slot, locks_of_user, visible_gpus
 from pipelines.distributed.hardware import Hardware
 
 
@@ -24,12 +24,15 @@ def test_jobs_that_see_other_gpus_count_the_same_ones(tmp_path):
         assert (first, second) == (0, 0)  # 2, then 3
 
 
-def test_gpus_are_called_as_every_process_does(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+def test_gpus_are_called_as_every_process_does(here, monkeypatch):
+    here("cuda", 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6")
-    assert visible_gpus() == ["4", "6"]
+    assert visible_gpus("cuda") == ["4", "6"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert visible_gpus() == ["0", "1"]
+    assert visible_gpus("cuda") == ["0", "1"]
+    monkeypatch.setenv("ZE_AFFINITY_MASK", "3,1")
+    assert visible_gpus("xpu") == ["3", "1"]
+    assert visible_gpus("mps") == ["0", "1"]
 
 
 def test_a_job_on_the_cpu_takes_none(monkeypatch):
@@ -38,15 +41,26 @@ def test_a_job_on_the_cpu_takes_none(monkeypatch):
         pass
 
 
-def test_a_job_on_one_of_several_gpus_takes_one(monkeypatch, tmp_path):
+def test_a_job_on_one_of_several_gpus_takes_one(here, monkeypatch, tmp_path):
+    here("cuda", 2)
     chosen = []
-    monkeypatch.setattr("pipelines.distributed.gpu_slots.visible_gpus", lambda: ["0", "1"])
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    monkeypatch.setattr(Hardware, "device", torch.device("cuda", 0))
-    one = Hardware("cpu", devices=1)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", chosen.append)
+    one = Hardware("gpu", devices=1)
     with gpu_slot(one), gpu_slot(one):
         assert chosen == [0, 1]
-    with gpu_slot(Hardware("cpu", devices=2)):  # its processes take all
+    assert chosen == [0, 1, 0, 0]  # as it was
+    with gpu_slot(Hardware("gpu", devices=2)):  # its processes take all
         assert len(chosen) == 4
+    here("cuda", 1)
+    with gpu_slot(one):
+        assert len(chosen) == 4
+
+
+def test_every_user_has_locks_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    folders = set()
+    for user in (1000, 1001):
+        monkeypatch.setattr("os.getuid", lambda user=user: user)
+        folders.add(locks_of_user())
+    assert len(folders) == 2

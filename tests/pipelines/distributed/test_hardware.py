@@ -1,14 +1,18 @@
 import pytest
 import torch
-from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 
 from pipelines.distributed.hardware import Hardware
 
 
-def test_a_gpu_that_is_not_there_is_refused():
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no GPU is to be found here: use hardware=cpu"):
-            Hardware("gpu")
+def test_a_gpu_that_is_not_there_is_refused(here):
+    here(None)
+    with pytest.raises(ValueError, match=r"^accelerator=gpu: no gpu device .*, only the CPU; use .* hardware=cpu$"):
+        Hardware("gpu")
+    with pytest.raises(ValueError, match=r"^hardware=fsdp needs GPUs: use hardware=ddp$"):
+        Hardware("auto", strategy="fsdp")
+    here("mps", 1)
+    with pytest.raises(ValueError, match=r"^accelerator=cuda: no cuda .*, only mps and the CPU; use hardware=auto"):
+        Hardware("cuda")
 
 
 @pytest.mark.parametrize("wrong", [{"devices": 0}, {"num_nodes": 0}])
@@ -17,41 +21,45 @@ def test_at_least_one_process(wrong):
         Hardware("cpu", **wrong)
 
 
-def test_buffers_are_not_broadcast_over_what_the_quantizers_keep_equal():
-    assert Hardware("cpu", devices=1).lightning_strategy(sharded=False) == "auto"
-    several = Hardware("cpu", devices=2).lightning_strategy(sharded=False)
-    assert isinstance(several, DDPStrategy)
-    assert several._ddp_kwargs["broadcast_buffers"] is False
+def test_no_more_processes_than_accelerators(here, monkeypatch):
+    here("cuda", 2)
+    with pytest.raises(ValueError, match=r"^devices=3: this machine has 2 \(cuda\): use devices=auto$"):
+        Hardware("gpu", devices=3)
+    monkeypatch.setenv("SLURM_NTASKS", "3")  # its processes may each see one GPU alone
+    assert Hardware("gpu", devices=3).processes == 3
+    assert Hardware("cpu", devices=3).processes == 3
 
 
-def test_one_process_trains_on_the_gpu_that_a_sweep_chose(monkeypatch):
-    assert Hardware("cpu", devices=1).lightning_devices == 1
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    assert Hardware("gpu", devices=1).lightning_devices == [2]
-    assert Hardware("gpu", devices=3).lightning_devices == 3
-    assert Hardware("auto").lightning_devices == 4
-    assert Hardware("gpu", devices=1, num_nodes=2).lightning_devices == 1
-    assert Hardware("cpu", devices=1).lightning_devices == 1
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_auto_is_the_accelerator_that_is_here(here, kind):
+    here(kind, 2)
+    for name in ("auto", "gpu", kind):
+        assert Hardware(name, devices=1).device == torch.device(kind, 0)
+        assert Hardware(name).processes == 2
+    assert Hardware("cpu").device == torch.device("cpu")
+    here(None)
+    assert Hardware("auto").device == torch.device("cpu")
+    assert Hardware("auto").processes == 1
 
 
-def test_a_prior_in_parts_needs_gpus(monkeypatch):
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match=r"^hardware=fsdp needs GPUs: use hardware=ddp$"):
-            Hardware("gpu", strategy="fsdp")
+def test_training_is_in_bfloat16_where_the_accelerator_has_it(here):
+    here("cuda", 1, bfloat16=True)
+    assert Hardware("auto").training_precision == "bf16-mixed"
+    assert Hardware("auto", precision="32-true").training_precision == "32-true"
+    assert Hardware("cpu").training_precision == "32-true"
+    here("cuda", 1, bfloat16=False)
+    assert Hardware("auto").training_precision == "32-true"
+    here(None)
+    assert Hardware("auto").training_precision == "32-true"
+
+
+def test_a_sharded_prior_takes_no_float16_with_a_scaler():
     with pytest.raises(ValueError, match=r"precision: hardware=fsdp takes .* got 16-mixed"):
         Hardware("cpu", strategy="fsdp", precision="16-mixed")
 
 
-def test_only_a_prior_on_several_processes_is_spread():
+def test_only_a_prior_on_several_processes_is_sharded():
     assert not Hardware("cpu", devices=2).sharded
     assert not Hardware("cpu", devices=1, strategy="fsdp").sharded
-    several = Hardware("cpu", devices=2, num_nodes=3, strategy="fsdp")
-    assert several.sharded
-    assert isinstance(several.lightning_strategy(sharded=False), DDPStrategy)  # stage one
-    strategy = several.lightning_strategy(sharded=True)
-    assert isinstance(strategy, ModelParallelStrategy)
-    assert (strategy._data_parallel_size, strategy._tensor_parallel_size) == (6, 1)
-    assert strategy._save_distributed_checkpoint is False  # one file, as of any training
-    assert Hardware("cpu", devices=1, strategy="fsdp").lightning_strategy(sharded=True) == "auto"
+    assert Hardware("cpu", devices=2, num_nodes=3, strategy="fsdp").sharded
+    assert Hardware("cpu", devices=2, num_nodes=3).ranks == 6

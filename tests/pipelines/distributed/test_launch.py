@@ -11,6 +11,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipelines.distributed import collectives, launch
 from pipelines.distributed.environment import started_elsewhere
+from pipelines.distributed.threads import threads_each
 from tests.support.distributed import on_two_ranks
 
 
@@ -28,6 +29,29 @@ def test_spawned_processes_form_one_group_and_leak_nothing():
     assert dict(os.environ) == before
     assert not dist.is_initialized()
     assert (collectives.rank(), collectives.ranks()) == (0, 1)
+
+
+def _threads(rank):
+    return {"threads": torch.get_num_threads(), "asked": threads_each(2)}
+
+
+@pytest.mark.parametrize("asked", [None, "3"])
+def test_processes_share_the_processors_unless_threads_are_asked_for(monkeypatch, asked):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    expected = int(asked or max(1, len(os.sched_getaffinity(0)) // 2))
+    assert [found["threads"] for found in on_two_ranks(_threads)] == [expected, expected]
+
+
+def test_threads_of_each_process(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("pipelines.distributed.threads.processors", lambda: 8)
+    assert [threads_each(processes) for processes in (1, 2, 3, 8, 9)] == [8, 4, 2, 1, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5,1")
+    assert threads_each(2) == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert threads_each(2) == 4
 
 
 def _fail_on_the_second(rank):
@@ -101,7 +125,7 @@ def test_what_is_wrong_is_said_once_whichever_processes_found_it(wrong, said, li
 def test_the_port_where_they_meet_is_held_before_they_start(monkeypatch):
     def spawn(task, args, nprocs, join):
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", args[1]))
+            other.bind(("127.0.0.1", args[0].port))
         raise RuntimeError("seen")
 
     monkeypatch.setattr(launch, "spawn", spawn)

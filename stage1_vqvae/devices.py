@@ -1,0 +1,24 @@
+"""What a device can compute in, found out by trying it once."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+
+@cache
+def _has_float64(device_type: str) -> bool:
+    try:
+        torch.zeros((), dtype=torch.float64, device=device_type)
+    except (TypeError, RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The widest float of a device: float64, or float32 where it has none, as on Apple's GPUs (MPS).
+
+    Sums of small numbers and positions in cumulative distributions are computed in it.
+    """
+    return torch.float64 if _has_float64(device.type) else torch.float32
