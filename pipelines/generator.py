@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.artifacts.models import load_prior, load_tokenizer, sampling_settings
+from pipelines.artifacts.models import load_prior, load_tokenizer, recipe
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.instantiate import check
 from pipelines.distributed.devices import find_device
@@ -19,6 +19,7 @@ from pipelines.inputs.codes import codes_of, integer_codes, prefix_codes
 from pipelines.inputs.images import images_of
 from pipelines.inputs.labels import Label, check_trained, class_numbers, labels_of, trained_classes
 from pipelines.inputs.numbers import whole_number
+from pipelines.masks import kept_pixels
 from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.tokenizer import Tokenizer
@@ -81,7 +82,7 @@ class Generator:
         prior, saved_prior = load_prior(run.prior, saved_tokenizer.fingerprint, trust)
         names = tuple(saved_prior.config["class_names"])
         counts = tuple(saved_prior.config.get("class_counts", ()))
-        settings = sampling_settings(saved_prior)
+        settings = recipe(saved_prior.config["sampling"], trust)
         return cls(tokenizer.to(where), prior.to(where), names, settings, saved_prior.fingerprint, counts)
 
     @property
@@ -180,6 +181,7 @@ class Generator:
         seed: int = 0,
         candidates: int | None = None,
         progress: Callable[[int], None] = lambda images: None,
+        originals: Any = None,
         **settings: Any,
     ) -> Samples:
         """Hold some codes of images and draw the rest; see :func:`~stage2_prior.sampling.inpainting.complete_images`.
@@ -193,10 +195,12 @@ class Generator:
             candidates: Completions drawn for each image, of which one is taken that suits also the codes held after
                 the first drawn one; 1 does not regard these. None: 16 for images that have such codes, 1 for others.
             progress: Called after every micro-batch with the number of images in it.
+            originals: Images, as for :meth:`encode`, whose pixels stay where all codes that they belong to are held;
+                None for the decoder's pixels everywhere.
             settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
 
         Raises:
-            ValueError: If codes, mask or labels do not fit, or a setting does not exist or is out of range.
+            ValueError: If codes, mask, labels or originals do not fit, or a setting does not exist or is out of range.
         """
         chosen = self.settings_with(**settings)
         seed = whole_number(seed, "seed", 0, LARGEST_SEED)
@@ -205,7 +209,15 @@ class Generator:
         known = held_codes(given, torch.as_tensor(keep_mask).cpu(), self.layout).to(self.device)
         numbers = labels_of(labels, self.class_names, len(given))
         drawn = complete_images(self.prior, numbers.to(self.device), known, seed, candidates, chosen, progress)
-        return Samples(self._decode(drawn.codes), drawn.codes.cpu(), numbers, drawn.log_probs.cpu())
+        images = self._decode(drawn.codes)
+        if originals is not None:
+            pixels = images_of(originals, self.tokenizer.image_size, self.tokenizer.channels)
+            if len(pixels) != len(images):
+                raise ValueError(f"originals: {len(images)} images expected, got {len(pixels)}")
+            size, padding = self.tokenizer.image_size, self.tokenizer.padding
+            kept = torch.stack([kept_pixels(row, self.layout, size, padding) for row in known.cpu() >= 0])
+            images = torch.where(kept[:, None], pixels, images)
+        return Samples(images, drawn.codes.cpu(), numbers, drawn.log_probs.cpu())
 
     def settings_with(self, **settings: Any) -> SamplingSettings:
         """The recipe's sampling settings with some replaced.

@@ -176,6 +176,13 @@ def load_prior(folder: str | Path, tokenizer: str, trust: Sequence[str] = ()) ->
     return model.eval(), saved
 
 
-def sampling_settings(saved: Saved) -> SamplingSettings:
-    """How the recipe that trained a prior draws from it."""
-    return SamplingSettings(**saved.config["sampling"])
+def recipe(sampling: Mapping[str, Any], trust: Sequence[str] = ()) -> SamplingSettings:
+    """How a recipe draws from its prior.
+
+    Args:
+        sampling: Plain data, ``sampling`` of a configuration.
+        trust: Further packages whose classes ``processors`` may name.
+    """
+    node = {"_target_": "stage2_prior.sampling.SamplingSettings", **sampling}
+    found: SamplingSettings = build(node, "sampling", trust)
+    return found

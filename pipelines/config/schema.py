@@ -116,7 +116,8 @@ class Completion(Command):
     n: int
     label: Label
     seed: int
-    candidates: int
+    candidates: int | None
+    keep_pixels: bool
     sampling: Node
 
 

@@ -26,7 +26,7 @@ from pipelines.distributed import collectives
 from pipelines.generator import Generator
 from pipelines.masks import code_mask, kept_pixels, pixel_mask
 from pipelines.samples import Samples
-from pipelines.tasks.sample import asked_for, label_part
+from pipelines.tasks.sample import asked_for, label_part, setting_parts
 from pipelines.tracking.image_grid import grid, save_image
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.decoding import UnreadableImage, read_file
@@ -89,27 +89,36 @@ def write_completions(generator: Generator, output: Path, settings: Settings, as
         ValueError: If a setting is wrong, or the folder holds completions of other settings, images or another prior.
     """
     for name, least in (("n", 1), ("candidates", 1), ("seed", 0)):
-        if not isinstance(settings[name], int) or settings[name] < least:
-            raise ValueError(f"{name} is at least {least}, got {settings[name]}")
+        number = settings[name]
+        if not (number is None and name == "candidates") and (not isinstance(number, int) or number < least):
+            raise ValueError(f"{name} is at least {least}, got {number}")
     n, label = settings["n"], settings["label"]
     labels = torch.full((n,), NO_LABEL) if label is None else generator.labels(n, label)
     made_by = {**generator.settings_with(**asked).plain(), "prior": generator.fingerprint}
     originals = read_originals(generator, settings)
     named = {key: settings[key] for key in ("images", "keep", "box", "n", "label", "seed", "candidates")}
+    named["keep_pixels"] = settings["keep_pixels"]
     made = {**named, "digest": originals.digest, **made_by}
     products = [output / "images.npz"]
-    Claim(output / SETTINGS, made, "set of completions", products, defaults=SamplingSettings().plain()).take()
+    defaults = {**SamplingSettings().plain(), "keep_pixels": False}
+    Claim(output / SETTINGS, made, "set of completions", products, defaults=defaults).take()
     if (output / "images.npz").exists():
         console.print(f"[green]✓[/] completions: already drawn ({output})")
         return
     if collectives.rank() == 0:
-        codes = generator.encode(torch.from_numpy(originals.images).permute(0, 3, 1, 2) / 255)
-        each, each_label = codes.repeat_interleave(n, 0), labels.repeat(len(codes))
-        numbers = settings["seed"], settings["candidates"]
+        pixels = torch.from_numpy(originals.images).permute(0, 3, 1, 2) / 255
+        codes = generator.encode(pixels)
         with Progress(console=console) as bar:
-            task = bar.add_task("completions", total=len(each))
+            task = bar.add_task("completions", total=n * len(codes))
             samples = generator.complete(
-                each, originals.keep, each_label, *numbers, lambda images: bar.advance(task, images), **asked
+                codes.repeat_interleave(n, 0),
+                originals.keep,
+                labels.repeat(len(codes)),
+                settings["seed"],
+                settings["candidates"],
+                lambda images: bar.advance(task, images),
+                pixels.repeat_interleave(n, 0) if settings["keep_pixels"] else None,
+                **asked,
             )
         save_completions(originals, samples, output)
     collectives.barrier()
@@ -204,5 +213,6 @@ def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
     keep = "-".join(["box", *map(str, box)]) if box else Path(settings["keep"]).stem
     parts = [Path(settings["images"]).stem, keep, f"n{settings['n']}", f"seed{settings['seed']}"]
     parts += label_part(settings)
-    parts += [] if settings["candidates"] == 1 else [f"candidates{settings['candidates']}"]
-    return "_".join([*parts, *(f"{name}{value}" for name, value in asked.items())])
+    parts += [] if settings["candidates"] is None else [f"candidates{settings['candidates']}"]
+    parts += ["keep_pixels"] if settings["keep_pixels"] else []
+    return "_".join([*parts, *setting_parts(asked)])

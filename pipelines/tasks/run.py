@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.artifacts.levels import missing_levels
+from pipelines.artifacts.models import recipe
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.artifacts.stale import set_aside_stale
@@ -19,7 +20,7 @@ from pipelines.inputs.labels import check_trained, class_numbers
 from pipelines.report.build import write_report
 from pipelines.sweep.shared_stage1 import exchange_levels, share
 from pipelines.tasks.extract_codes import SPLITS, check_copies, extract_codes
-from pipelines.tasks.sample import write_samples
+from pipelines.tasks.sample import asked_for, write_samples
 from pipelines.tasks.train_stage1 import tokenizer_claim, train_stage1
 from pipelines.tasks.train_stage2 import train_stage2
 from pipelines.tracking.base import media_loggers
@@ -82,7 +83,7 @@ def sample(generator: Generator, folder: RunFolder, settings: Settings) -> None:
     drawn = (folder.samples / "images.npz").exists()
     tracker = Csv() if drawn else build(settings["logger"], "logger", settings["trust"])
     with tracker.track(Job.of(folder.path, "sample", settings)) as loggers:
-        write_samples(generator, folder.samples, settings, settings["sampling"])
+        write_samples(generator, folder.samples, settings, asked_for(settings))
         for logger in media_loggers(loggers):
             with Image.open(folder.samples / "grid.png") as image:
                 logger.log_image("samples", [image], 0)
@@ -112,7 +113,7 @@ def check(settings: Settings) -> None:
         prior if level is None else prior.level(level), settings["stage2"]["label_dropout"], 0.0, optimization
     )
     build(settings["logger"], "logger", trust)
-    sampling = build({"_target_": "stage2_prior.sampling.SamplingSettings", **settings["sampling"]}, "sampling")
+    sampling = recipe(settings["sampling"], trust)
     if sampling.guidance != 1 and settings["stage2"]["label_dropout"] == 0:
         raise ValueError(
             f"sampling.guidance={sampling.guidance} needs a prior that also learned images without their labels: "

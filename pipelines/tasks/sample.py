@@ -153,8 +153,20 @@ class ImagesPerSecond(ProgressColumn):
 
 
 def asked_for(settings: Settings) -> dict[str, Any]:
-    """The sampling settings that are not left to the recipe."""
-    return {name: value for name, value in settings["sampling"].items() if value != RECIPE}
+    """The sampling settings that are not left to the recipe; processors are built."""
+    asked = {name: value for name, value in settings["sampling"].items() if value != RECIPE}
+    return {name: build(value, f"sampling.{name}", settings["trust"]) for name, value in asked.items()}
+
+
+def setting_parts(settings: Mapping[str, Any]) -> list[str]:
+    """What a folder's name says of settings: ``top_k50``, and of rules of one's own their names."""
+    return [f"{name}{_word(value)}" for name, value in settings.items()]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "-".join(map(_word, value))
+    return str(value) if value is None or isinstance(value, str | int | float) else type(value).__name__
 
 
 def label_part(settings: Settings) -> list[str]:
@@ -166,4 +178,4 @@ def label_part(settings: Settings) -> list[str]:
 def default_name(settings: Settings, asked: Mapping[str, Any]) -> str:
     """A folder's name that says what was asked for, so that other settings lie elsewhere."""
     parts = [f"n{settings['n']}", f"seed{settings['seed']}", *label_part(settings)]
-    return "_".join([*parts, *(f"{name}{value}" for name, value in {**larger_sides(settings), **asked}.items())])
+    return "_".join([*parts, *setting_parts({**larger_sides(settings), **asked})])

@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import seed_everything
 
 from pipelines.artifacts.levels import LEVEL, check_agreement, join_levels
-from pipelines.artifacts.models import load_tokenizer, save_model
+from pipelines.artifacts.models import load_tokenizer, recipe, save_model
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.console import console
@@ -33,7 +33,6 @@ from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.code_store.store import CodeStore
 from stage2_prior.lightning_module import PriorTraining
-from stage2_prior.sampling import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def check_training(settings: Settings) -> None:
         refuse_ema_with_fsdp(trainer)
     callbacks(settings, "stage2")
     build(settings["logger"], "logger", settings["trust"])
-    SamplingSettings(**settings["sampling"])
+    recipe(settings["sampling"], settings["trust"])
 
 
 def stage_trainer(settings: Settings) -> StageTrainer:
@@ -168,7 +167,7 @@ def train_part(
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.
     if not hardware.sharded and part.level is None:
         classes = trained_classes(train.class_names, train.class_counts())
-        sampling = SamplingSettings(**settings["sampling"])
+        sampling = recipe(settings["sampling"], trust)
         watchers.insert(0, SampleImages(tokenizer, classes, sampling, run.pictures("stage2")))
     with build(settings["logger"], "logger", trust).track(Job.of(run.path, part.job, settings)) as loggers:
         figures = fit(

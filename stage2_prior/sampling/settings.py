@@ -60,6 +60,9 @@ class SamplingSettings:
     microbatch_size: int | None = None
 
     def __post_init__(self) -> None:
+        if self.guidance_interval is not None:
+            object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        object.__setattr__(self, "processors", tuple(self.processors))
         if not LOWEST_TEMPERATURE <= self.temperature < math.inf:
             raise ValueError(f"temperature is at least {LOWEST_TEMPERATURE}, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:

@@ -77,7 +77,7 @@ def command_with(text):
 
 
 def test_every_command_of_the_page_is_tested():
-    assert len(commands(PAGE)) == 7
+    assert len(commands(PAGE)) == 8
 
 
 def test_a_quantizer(folder, run_here):
@@ -148,6 +148,29 @@ def test_a_source_of_images(folder, run_here):
 def test_a_loss(folder, run_here):
     run_here(command_with("stage1/objective=huber"))
     assert "mypackage.losses.Huber" in (folder / "runs/huber/tokenizer/settings.yaml").read_text()
+
+
+def test_a_sampling_rule(folder, run_here, tiny_run):
+    words = command_with("rules.Typical")
+    run_here([word.replace("runs/demo", str(tiny_run)) for word in words])
+    drawn, settings = (
+        np.load(folder / "samples/typical/images.npz"),
+        (folder / "samples/typical/settings.yaml").read_text(),
+    )
+    assert drawn["codes"].shape == (16, 16)
+    assert "mypackage.rules.Typical" in settings
+    assert "mass: 0.8" in settings
+
+
+def test_the_sampling_rule_is_locally_typical(run_here):
+    from mypackage.rules import Typical
+
+    p = np.array([[0.6, 0.25, 0.1, 0.05], [0.25, 0.25, 0.25, 0.25]])
+    kept = Typical(0.5)(torch.from_numpy(np.log(p)), torch.zeros(2, 0)).isfinite().numpy()
+    surprise = np.abs(-np.log(p[0]) + (p[0] * np.log(p[0])).sum())  # the entropy is 1.05 nats
+    assert surprise.argsort().tolist() == [1, 0, 2, 3]
+    assert kept[0].tolist() == [True, True, False, False]
+    assert kept[1].sum() == 2
 
 
 def test_a_metric(folder, run_here):

@@ -3,7 +3,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipelines.artifacts.models import Saved, fingerprint, load_prior, load_tokenizer, sampling_settings, save_model
+from pipelines.artifacts.models import Saved, fingerprint, load_prior, load_tokenizer, recipe, save_model
 from pipelines.config.instantiate import build
 from stage1_vqvae.codes import CodeLayout
 
@@ -46,7 +46,7 @@ def test_models_load_exactly(run):
     assert not prior.training
     assert torch.equal(tokenizer.encode(images), expected.encode(images))
     assert prior.layout == CodeLayout(((2, 2),), (8,))
-    assert sampling_settings(saved_prior).guidance == 2.0
+    assert recipe(saved_prior.config["sampling"]).guidance == 2.0
 
 
 def test_nothing_but_plain_data_is_written(run):

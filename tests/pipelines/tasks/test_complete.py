@@ -131,7 +131,7 @@ def test_a_folder_is_named_after_what_is_asked_for(complete, tiny_run, tmp_path,
         (["keep=box", "box=[0,0,40,5]"], "box is [top,left,height,width] inside of 28×28 pixels, got [0, 0, 40, 5]"),
         (["keep=box", "box=[8,8,5,5]"], "keep=box keeps no whole code, which is 8×8 pixels: keep more"),
         (["candidates=0"], "candidates is at least 1, got 0"),
-        (["candidates=two"], "candidates: int expected, got 'two'"),
+        (["candidates=two"], "candidates: int or null expected, got 'two'"),
         (["seed=-1"], "seed is at least 0, got -1"),
         (["n=0"], "n is at least 1, got 0"),
         (["label=12"], "label=12: classes are 0 to 9"),
@@ -160,3 +160,15 @@ def test_generator_completes(generator):
     assert generator.complete(samples.codes, keep[0]).labels.tolist() == [-1] * 6
     nothing = torch.zeros(generator.layout.length, dtype=torch.bool)
     assert torch.equal(generator.complete(samples.codes, nothing, samples.labels, seed=1).codes, samples.codes)
+
+
+def test_pixels_that_are_kept_are_the_originals(complete, tmp_path):
+    complete("keep=left", "keep_pixels=true")
+    made = np.load(tmp_path / "made" / "images.npz")
+    images, originals = made["images"], made["originals"].repeat(2, 0)
+    assert np.array_equal(images[:, :, :14], originals[:, :, :14])
+    complete("keep=left", "output=other")
+    plain = np.load(tmp_path / "other" / "images.npz")
+    assert np.array_equal(plain["codes"], made["codes"])
+    assert np.array_equal(plain["images"][:, :, 14:], images[:, :, 14:])
+    assert not np.array_equal(plain["images"], images)
