@@ -6,6 +6,7 @@ Commands of a block with a mark (``gpus``, ``hours``, ``network``) are composed 
 
 import itertools
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
+import pipelines
 from pipelines.config.schema import check_settings
 from tests.support.pages import MARKS, PAGES, ROOT, blocks, commands
 from tests.support.tiny import HIERARCHY, TINY, compose
@@ -199,9 +202,28 @@ def test_no_command_is_left_out():
     assert {mark for _, _, mark in COMMANDS} <= {"", *MARKS}
 
 
+def test_no_word_is_a_pattern_of_some_shell():
+    """Zsh refuses a bare ``image_size=[64,64]``: it looks for files of that pattern."""
+    every = [command for page in PAGES for command, _ in commands(page) if "pipelines." in command]
+    words = [word for command in every for word in re.sub(r"'[^']*'", "", command).split()]
+    assert [word for word in words if re.search(r"[\[\]{}*?~]", word)] == []
+
+
+def briefly(train):
+    """``train`` with the smallest settings beside those that it is given."""
+    words = (word.partition("=") for word in TINY if not word.startswith("experiment="))
+    small = {key: yaml.safe_load(value) for key, _, value in words}
+
+    def train_briefly(*images, settings, **more):
+        return train(*images, settings={**small, **settings}, **more)
+
+    return train_briefly
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page != EXTENDING])
 def test_python_blocks(page, folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(pipelines, "train", briefly(pipelines.train))
     names = {}
     for block in blocks(page):
         if block.language == "python":
