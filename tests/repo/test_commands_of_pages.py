@@ -46,7 +46,7 @@ def folder(tmp_path_factory, tiny_run):
         Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(path)
     pixels = rng.integers(0, 256, (24, 40, 36, 3), dtype=np.uint8)
     np.savez(folder / "my_images.npz", images=pixels, labels=np.arange(24) % 2)
-    write_parquet(folder / "my_images" / "train.parquet", folder)
+    write_parquet(folder / "my_images.parquet", folder)
     for split in ("train", "test"):
         write_parquet(folder / "my_cifar10" / f"{split}-00000-of-00001.parquet", folder)
     return folder
