@@ -41,7 +41,7 @@ class PriorTraining(LightningModule):
         self.label_dropout = label_dropout
         self.unigram_entropy = unigram_entropy
         self.optimization = optimization
-        self.nats = nn.ModuleList(MeanMetric() for _ in model.layout.grids)
+        self.nats = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in model.layout.grids)
 
     @property
     def grid_means(self) -> list[MeanMetric]:

@@ -114,7 +114,8 @@ def _extract_split(
     labels: list[Tensor] = []
     for shard, rows in track(batches, f"codes of {split}", console=console):
         batch = data.__getitems__(list(rows))
-        codes.append(_encode(tokenizer, images.augmentation, batch, len(data), settings["seed"]))
+        augmentation = images.augmentation if rows.stop > len(data) else None  # only first copies before
+        codes.append(_encode(tokenizer, augmentation, batch, len(data), settings["seed"]))
         labels.append(batch["labels"])
         if rows.stop == writer.rows(shard).stop:
             writer.write(shard, torch.cat(codes), torch.cat(labels))
@@ -127,13 +128,13 @@ def _extract_split(
 
 @torch.no_grad()
 def _encode(
-    tokenizer: Tokenizer, augmentation: Augmentation, batch: dict[str, Tensor], examples: int, seed: int
+    tokenizer: Tokenizer, augmentation: Augmentation | None, batch: dict[str, Tensor], examples: int, seed: int
 ) -> Tensor:
     """Codes ``[B, T]`` of a batch; the first copy of an image is the image itself, further ones are augmented."""
     device = next(tokenizer.parameters()).device
-    pixels, draws = batch["images"].to(device), batch["draws"].to(device)
+    pixels, draws = (batch[name].to(device, non_blocking=True) for name in ("images", "draws"))
     images = normalize(pixels)
-    if int(draws[-1]) >= examples:
+    if augmentation is not None:
         first_copy = (draws < examples)[:, None, None, None]
         images = torch.where(first_copy, images, augmentation(pixels, draws, seed))
     return tokenizer.encode(images).cpu()

@@ -82,7 +82,12 @@ class Watch(TorchDispatchMode):
     """Raises at every operation that mixes devices or makes the host wait for the device.
 
     Fake tensors see most of that themselves; copies and indices they take as they come.
+
+    Attributes:
+        strict: Whether copies that block raise; what reads values always does, since there are none.
     """
+
+    strict = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -114,7 +119,7 @@ class Watch(TorchDispatchMode):
         else:
             source, target = args[1].device, args[0].device
             waits = not (args[2] if len(args) > 2 else kwargs.get("non_blocking", False))
-        if waits and source.type != target.type:
+        if waits and self.strict and source.type != target.type:
             raise HostSynchronisation(f"a copy from {source} to {target} that blocks")
 
     def _check_indices(self, func: Any, args: tuple[Any, ...]) -> None:
@@ -162,6 +167,16 @@ class FakeDevice:
         self.device = torch.device(NAME, 0)
         # A real tensor that code holds on the CPU, and never moved, becomes a fake one there: it mixes devices.
         self.mode = FakeTensors(allow_non_fake_inputs=True)
+        self.watch = Watch()
+
+    @property
+    def strict(self) -> bool:
+        """Whether copies that block raise now."""
+        return self.watch.strict
+
+    @strict.setter
+    def strict(self, strict: bool) -> None:
+        self.watch.strict = strict
 
     def put(self, value: Any) -> Any:
         """A copy on the device of a module, or of the tensors in a structure of plain data."""
@@ -173,8 +188,13 @@ class FakeDevice:
             return tree_map_only(Tensor, lambda tensor: tensor.to(self.device), value)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """The device is there; what mixes devices or makes the host wait raises."""
+    def running(self, strict: bool = True) -> Iterator[None]:
+        """The device is there; what mixes devices or makes the host wait raises.
+
+        Args:
+            strict: Whether copies that block raise too, from the beginning; see :attr:`strict`.
+        """
+        self.strict = strict
         self.backend.running = True
         try:
             with ExitStack() as stack:
@@ -182,7 +202,7 @@ class FakeDevice:
                 stack.enter_context(torch.autograd.set_multithreading_enabled(False))
                 stack.enter_context(mock.patch.object(nn.Module, "_apply", moved))
                 stack.enter_context(self.mode)
-                stack.enter_context(Watch())
+                stack.enter_context(self.watch)
                 yield
         finally:
             self.backend.running = False
@@ -194,6 +214,16 @@ class RealDevice:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    @property
+    def strict(self) -> bool:
+        """Whether what makes the host wait raises now, where the device can tell."""
+        return self.device.type == "cuda" and torch.cuda.get_sync_debug_mode() == 2
+
+    @strict.setter
+    def strict(self, strict: bool) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("error" if strict else "default")
+
     def put(self, value: Any) -> Any:
         """A copy on the device of a module, or of the tensors in a structure of plain data."""
         if isinstance(value, nn.Module):
@@ -201,17 +231,13 @@ class RealDevice:
         return tree_map_only(Tensor, lambda tensor: tensor.to(self.device), value)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """What makes the host wait raises, where the device can tell."""
-        if self.device.type != "cuda":
-            yield
-            return
-        before = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error")
+    def running(self, strict: bool = True) -> Iterator[None]:
+        """What makes the host wait raises, from the beginning if ``strict``, and where the device can tell."""
+        self.strict = strict
         try:
             yield
         finally:
-            torch.cuda.set_sync_debug_mode(before)
+            self.strict = False
 
 
 def second_device() -> FakeDevice | RealDevice:

@@ -17,4 +17,9 @@ KNOWN: dict[str, str] = {
     "stage1: use_of_codes[two]": "bincount waits for the device",
     "stage2: completion[3]": "candidates are resampled where an image needs it, which is asked at every held code",
     **{f"stage2: passes_of_a_fixed_size[{prior}]": _NOISE for prior in ("transformer", "pixelcnn")},
+    **{f"training: training[tokenizer with a codebook-{clip}]": _STARTED for clip in (None, 1.0)},
+    **{
+        f"training: batches_of_a_validation[{stage}]": "as the cases quality and use_of_codes of stage1"
+        for stage in ("tokenizer", "tokenizer with a codebook")
+    },
 }
