@@ -8,10 +8,8 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from typing import Any
 
 from pipelines.config.signatures import MISSING, Signature, signature_of
+from pipelines.config.source import OWN
 from pipelines.config.types import fits, name_of
-
-OWN = ("stage1_vqvae", "stage2_prior", "pipelines")
-"""Packages whose classes a configuration may name."""
 
 
 def build(node: Any, path: str = "", trust: Sequence[str] = (), **more: Any) -> Any:

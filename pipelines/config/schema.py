@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NotRequired, TypedDict, get_type_hints, is_typeddict
 
-from pipelines.config.instantiate import OWN, check_arguments, check_package
+from pipelines.config.instantiate import check_arguments, check_package
 from pipelines.config.settings import Settings
 from pipelines.config.signatures import Argument, Signature, read_signature
+from pipelines.config.source import OWN
 
 Node = dict[str, Any]
 """A mapping with ``_target_``, or one of such mappings."""

@@ -11,6 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+OWN = ("stage1_vqvae", "stage2_prior", "pipelines")
+"""The packages of this project."""
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -81,9 +84,12 @@ class Module:
             return Assigned(self, node.value)
         if not isinstance(node, ast.ImportFrom):
             return None
-        original = next(alias.name for alias in node.names if name in (alias.asname, alias.name))
         parent = self.package.rsplit(".", node.level - 1)[0] if node.level else ""
-        module = read_module(".".join(filter(None, [parent, node.module])))
+        source = ".".join(filter(None, [parent, node.module]))
+        if source.partition(".")[0] not in (*OWN, self.name.partition(".")[0]):
+            return None
+        original = next(alias.name for alias in node.names if name in (alias.asname, alias.name))
+        module = read_module(source)
         return None if module is None else module.find(original)
 
     def hint(self, annotation: ast.expr | None) -> Any:
@@ -116,6 +122,8 @@ class _Names(dict[str, Any]):
         self.module = module
 
     def __missing__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise KeyError(name)
         node = self.module.names.get(name)
         if isinstance(node, ast.ImportFrom) and node.module in ("typing", "collections.abc"):
             return getattr(typing, name, Any)

@@ -6,7 +6,6 @@ import pytest
 
 from pipelines.cli.command import asked_for_info
 from pipelines.config.conf import comments_of, options
-from pipelines.config.signatures import described
 from pipelines.run import main
 from pipelines.sample import main as sample
 from tests.support.tiny import compose
@@ -82,8 +81,3 @@ def test_comments_stand_behind_a_key_or_above_it(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("# The file.\na: 1  # one\n# of b\n# and b\nb:\n  c: x#y  # two\nd: 3\n\n# loose\n\ne: 4\n")
     assert comments_of(file, "g") == {"g.a": "one", "g.b": "of b and b", "g.b.c": "two"}
-
-
-def test_docstrings_say_what_arguments_mean():
-    text = "Sum.\n\nArgs:\n    a: First,\n        and more.\n    b: Second.\n\nRaises:\n    ValueError: If."
-    assert described(text) == {"a": "First, and more.", "b": "Second."}
