@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,15 +23,18 @@ from stage1_vqvae.data.augmentation import normalize
 
 
 class SavedSamples(Dataset[dict[str, Tensor]]):
-    """The samples of a file ``images.npz``, in whole batches.
+    """The samples of a file ``images.npz``, in whole batches, of which only what is asked for is in memory.
 
     Args:
         path: The file, with ``images`` uint8 ``[N, H, W, C]`` and ``labels`` int64 ``[N]``.
     """
 
     def __init__(self, path: Path) -> None:
+        self._folder = TemporaryDirectory()  # the images without compression, as long as this lives
+        with zipfile.ZipFile(path) as archive:
+            file = archive.extract("images.npy", self._folder.name)
+        self.images = np.load(file, mmap_mode="r")
         with np.load(path) as arrays:
-            self.images = torch.from_numpy(arrays["images"])
             self.labels = torch.from_numpy(arrays["labels"])
 
     def __len__(self) -> int:
@@ -38,7 +43,7 @@ class SavedSamples(Dataset[dict[str, Tensor]]):
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         """``images`` uint8 ``[B, H, W, C]`` and ``labels`` int64 ``[B]``."""
-        return {"images": self.images[indices], "labels": self.labels[indices]}
+        return {"images": torch.from_numpy(self.images[indices]), "labels": self.labels[indices]}
 
 
 @torch.no_grad()
@@ -49,10 +54,10 @@ def measure_samples(subject: Subject, path: Path, features: Features, network: T
         Metrics by section: ``samples``, ``training_images``.
     """
     samples, train = SavedSamples(path), subject.images.train
-    spread = np.linspace(0, len(train) - 1, min(len(samples), len(train))).astype(int).tolist()
+    chosen = spread(len(train), min(len(samples), len(train)))
     found = {
         "samples": compare(subject, features, samples, "samples"),
-        "training_images": compare(subject, features, Subset(train, spread), "training images"),
+        "training_images": compare(subject, features, Subset(train, chosen), "training images"),
     }
     if network.tells_classes and subject.class_names:
         found["samples"] |= class_metrics(subject, network, samples)
@@ -72,15 +77,25 @@ def compare(subject: Subject, features: Features, made: Dataset[Any], title: str
     neighbours = PrecisionRecall(features.dim).to(subject.device)
     made_order = track(subject.share(len(made)), title, console=console)  # type: ignore[arg-type]
     held_out = subject.images.validation
-    for data, order, real in ((made, made_order, False), (held_out, subject.share(len(held_out)), True)):
-        for batch in batches(data, order, subject.device):
+    # Of two manifolds the one with more images covers more: precision and recall are of equally many.
+    equal = min(len(made), len(held_out))  # type: ignore[arg-type]
+    for data, order, real in ((made, made_order, False), (held_out, list(subject.share(len(held_out))), True)):
+        chosen = set(spread(len(data), equal))  # type: ignore[arg-type]
+        for indices in order:
+            (batch,) = batches(data, [indices], subject.device)
             seen = features(normalize(batch["images"])).double()
             distance.update(seen, real=real)
-            neighbours.update(seen, real=real)
+            neighbours.update(seen[[index in chosen for index in indices]], real=real)
     suffix = features.suffix
     name = "fid" if suffix == "inception" else f"frechet_distance_{suffix}"
     both = {f"{name}_{suffix}": float(value) for name, value in neighbours.compute().items()}
     return {name: value_of(distance), **both}
+
+
+def spread(examples: int, count: int) -> list[int]:
+    """Indices of ``count`` of the examples, spread evenly over all."""
+    indices: list[int] = np.linspace(0, examples - 1, count).astype(int).tolist()
+    return indices
 
 
 def class_metrics(subject: Subject, network: TrainedNetwork, samples: SavedSamples) -> Metrics:

@@ -69,6 +69,24 @@ def trained_classes(class_names: Sequence[str], class_counts: Sequence[int]) -> 
     return [number for number in range(len(class_names)) if not class_counts or class_counts[number]]
 
 
+def as_trained(n: int, class_counts: Sequence[int]) -> NDArray[np.int64]:
+    """Classes of ``n`` images with the shares that they have among the training images, int64 ``[n]``.
+
+    Of every number of first images, each class has its share to within one image or so: the next image is of the class
+    that is furthest behind.
+
+    Args:
+        n: Number of images.
+        class_counts: Training images of each class.
+    """
+    shares = np.array(class_counts) / np.sum(class_counts)
+    drawn, found = np.zeros(len(shares)), np.empty(n, dtype=np.int64)
+    for image in range(n):
+        found[image] = np.argmax(shares * (image + 1) - drawn)
+        drawn[found[image]] += 1
+    return found
+
+
 def check_trained(numbers: Tensor, class_names: Sequence[str], class_counts: Sequence[int]) -> None:
     """Raise ValueError if one of some class numbers is of a class without training images."""
     trained = trained_classes(class_names, class_counts)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from pipelines.artifacts.models import Saved, load_tokenizer
@@ -21,6 +23,7 @@ from pipelines.evaluation.samples import measure_samples
 from pipelines.evaluation.tokenizer import Metrics, Subject, measure_tokenizer
 from pipelines.evaluation.wording import TITLES, Sections, meaning, reading, remarks
 from pipelines.generator import Generator
+from pipelines.inputs.labels import as_trained
 from pipelines.report.build import write_report
 from pipelines.tasks.sample import asked_for, check, default_name, write_samples
 from pipelines.training.images import change_of_images, check_same_images, image_content, is_own, open_images, run_data
@@ -57,7 +60,7 @@ def evaluate(settings: Settings) -> None:
     features: Features = trained if settings["features"] == "own" else InceptionFeatures(device)
     sections = once(output / "parts" / "tokenizer.json", lambda: measure_tokenizer(subject, features))
     if generator is not None and settings["n"] > 0:
-        write_samples(generator, output / "samples", settings, asked)
+        write_samples(generator, output / "samples", settings, asked, labels_of_samples(generator, settings))
         path = output / "samples" / "images.npz"
         sections |= once(output / "parts" / "samples.json", lambda: measure_samples(subject, path, features, trained))
     if collectives.rank() == 0:
@@ -90,11 +93,24 @@ def checked(generator: Generator | None, settings: Settings) -> dict[str, Any]:
     for name, least in (("n", 0), ("batch_size", 1)):
         if settings[name] < least:
             raise ValueError(f"{name} is at least {least}, got {settings[name]}")
+    if settings["n"] == 1:
+        raise ValueError("n: two samples at least can be compared with images, or 0 for none, got 1")
     asked = asked_for(settings)
     if generator is not None and settings["n"] > 0:
         check(generator, settings)
         generator.settings_with(**asked)
     return asked
+
+
+def labels_of_samples(generator: Generator, settings: Settings) -> NDArray[np.int64] | None:
+    """Classes of the samples, with the shares of the training images: even ones would be another distribution.
+
+    None leaves them to ``settings["label"]``: if it is given, or the classes are even or their numbers not known.
+    """
+    counts = generator.class_counts
+    if settings["label"] is not None or len(set(counts) - {0}) <= 1:
+        return None
+    return as_trained(settings["n"], counts)
 
 
 def images_to_measure(run: RunFolder, settings: Settings) -> ImageData:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -51,11 +53,24 @@ def sample_command(settings: Settings) -> None:
     console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")
 
 
-def write_samples(generator: Generator, output: Path, settings: Settings, asked: Mapping[str, Any]) -> None:
+def write_samples(
+    generator: Generator,
+    output: Path,
+    settings: Settings,
+    asked: Mapping[str, Any],
+    labels: NDArray[np.int64] | None = None,
+) -> None:
     """Draw ``settings["n"]`` images into a folder, unless the same settings did.
 
     All processes of the command share the work and write each batch as it is finished; what a killed command left is
     not drawn again. The files are the same for any batch size and number of processes.
+
+    Args:
+        generator: Draws them.
+        output: The folder.
+        settings: Of the command.
+        asked: Sampling settings in place of the recipe's.
+        labels: Class of each image; None for those of ``settings["label"]``.
 
     Raises:
         ValueError: If a setting is wrong, or the folder holds samples of other settings or of another prior.
@@ -64,6 +79,7 @@ def write_samples(generator: Generator, output: Path, settings: Settings, asked:
     check(generator, settings)
     made_by = {**generator.settings_with(**asked).plain(), "prior": generator.fingerprint}
     named = {"n": n, "label": label, "seed": seed, **larger_sides(settings)}
+    named |= {} if labels is None else {"of_class": np.bincount(labels).tolist()}
     products = [output / "images.npz", output / "parts"]
     made = {**named, **made_by}
     Claim(output / SETTINGS, made, "set of samples", products, defaults=SamplingSettings().plain()).take()
@@ -73,7 +89,7 @@ def write_samples(generator: Generator, output: Path, settings: Settings, asked:
         return
     # Another kind of device rounds otherwise: its images are as good, but a set is of one kind.
     parts = Parts(output / "parts" / generator.device.type)
-    draw_parts(generator, parts, settings, asked)
+    draw_parts(generator, parts, settings, asked, labels)
     collectives.barrier()
     if collectives.rank() == 0:
         save_image(grid(parts.first_images(min(n, SHOWN)), min(n, 10)), output / "grid.png")
@@ -113,7 +129,13 @@ def image_size(generator: Generator, settings: Settings) -> tuple[int, int]:
     return asked.get("height", height), asked.get("width", width)
 
 
-def draw_parts(generator: Generator, parts: Parts, settings: Settings, asked: Mapping[str, Any]) -> None:
+def draw_parts(
+    generator: Generator,
+    parts: Parts,
+    settings: Settings,
+    asked: Mapping[str, Any],
+    labels: NDArray[np.int64] | None = None,
+) -> None:
     """Draw this process's share of the images that are not there yet."""
     n, rank, ranks = settings["n"], collectives.rank(), collectives.ranks()
     size = generator.whole_microbatches(min(settings["batch_size"], -(-n // ranks)))
@@ -123,7 +145,8 @@ def draw_parts(generator: Generator, parts: Parts, settings: Settings, asked: Ma
         for batch in missing[rank::ranks]:
             samples = generator.sample(
                 len(batch),
-                settings["label"],
+                # Classes are taken in turn from image 0 on, so those of a batch are rotated to where it begins.
+                settings["label"] if labels is None else np.roll(labels[batch.start : batch.stop], batch.start),
                 settings["seed"],
                 size,
                 lambda images: bar.advance(TaskID(0), images * ranks),  # the others are about as far

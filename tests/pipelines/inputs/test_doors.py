@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipelines.inputs.codes import codes_of
 from pipelines.inputs.images import images_of
-from pipelines.inputs.labels import class_numbers, labels_of
+from pipelines.inputs.labels import as_trained, class_numbers, labels_of
 from pipelines.inputs.numbers import real_number, whole_number
 from stage1_vqvae.codes import CodeLayout
 
@@ -220,3 +220,13 @@ def test_real_numbers():
     for wrong in (True, "x", None, float("nan"), float("inf"), [1]):
         with pytest.raises(ValueError, match="t is a number, got"):
             real_number(wrong, "t")
+
+
+@given(counts=st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(any), n=st.integers(1, 80))
+def test_classes_have_the_shares_of_the_training_images(counts, n):
+    """At every length, to within two images, and none that there were no images of."""
+    labels = as_trained(n, counts)
+    drawn = np.eye(len(counts))[labels].cumsum(0)
+    expected = np.arange(1, n + 1)[:, None] * np.array(counts) / sum(counts)
+    assert np.abs(drawn - expected).max() < 2
+    assert not set(labels) & {number for number, count in enumerate(counts) if count == 0}

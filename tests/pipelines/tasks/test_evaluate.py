@@ -1,8 +1,11 @@
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from pipelines.generator import Generator
 from pipelines.tasks import evaluate as module
 from pipelines.tasks.evaluate import evaluate
 from pipelines.tasks.train_stage1 import train_stage1
@@ -122,6 +125,7 @@ def test_a_tokenizer_with_a_likelihood_and_no_prior(tmp_path, likelihood):
     ("words", "message"),
     [
         (["n=-1"], "n is at least 0, got -1"),
+        (["n=1"], "n: two samples at least can be compared with images, or 0 for none, got 1"),
         (["batch_size=0"], "batch_size is at least 1, got 0"),
         (["label=11"], "label=11: classes are 0 to 9"),
     ],
@@ -130,3 +134,15 @@ def test_mistakes_are_named_before_any_work(folder, tmp_path, words, message):
     with pytest.raises(ValueError, match=message):
         evaluate(settings_of(folder, f"output={tmp_path / 'made'}", *words))
     assert not (tmp_path / "made").exists()
+
+
+def test_samples_have_the_classes_of_the_training_images(folder, tmp_path, monkeypatch):
+    """Where these are not even: else the distance would be that of another mixture of classes."""
+    load = Generator.load
+    monkeypatch.setattr(
+        Generator, "load", lambda *words: replace(load(*words), class_counts=(600, 0, 200, *[50] * 6, 0))
+    )
+    output = tmp_path / "made"
+    evaluate(settings_of(folder, f"output={output}", "n=22"))
+    labels = np.load(output / "samples" / "images.npz")["labels"]
+    assert np.bincount(labels, minlength=10).tolist() == [12, 0, 4, 1, 1, 1, 1, 1, 1, 0]
