@@ -50,6 +50,7 @@ class Stage1(TypedDict):
     optimization: Node
     trainer: Node
     batch_size: int
+    seed: NotRequired[int]
     likelihood: NotRequired[Node | None]
     quantizer: NotRequired[Node | None]
     levels: NotRequired[Node | None]
@@ -63,6 +64,7 @@ class Stage2(TypedDict):
     trainer: Node
     batch_size: int
     label_dropout: float
+    seed: NotRequired[int]
     level: NotRequired[int | None]
 
 

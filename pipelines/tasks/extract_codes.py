@@ -14,7 +14,7 @@ from pipelines.artifacts.run_folder import RunFolder, dependents
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
-from pipelines.config.settings import Settings
+from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
 from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import log_codes
@@ -47,7 +47,7 @@ def extract_codes(settings: Settings, images: RunImages | None = None) -> None:
         "tokenizer": saved.fingerprint,
         "data": image_settings(settings),
         "copies": copies,
-        "seed": settings["seed"],
+        "seed": stage_seed(settings, "stage1"),
     }
     if all((run.codes(split) / MANIFEST).exists() for split in SPLITS):
         codes_claim(run, settings, sources, images.if_there).check()
@@ -115,7 +115,7 @@ def _extract_split(
     for shard, rows in track(batches, f"codes of {split}", console=console):
         batch = data.__getitems__(list(rows))
         augmentation = images.augmentation if rows.stop > len(data) else None  # only first copies before
-        codes.append(_encode(tokenizer, augmentation, batch, len(data), settings["seed"]))
+        codes.append(_encode(tokenizer, augmentation, batch, len(data), stage_seed(settings, "stage1")))
         labels.append(batch["labels"])
         if rows.stop == writer.rows(shard).stop:
             writer.write(shard, torch.cat(codes), torch.cat(labels))

@@ -18,7 +18,8 @@ from pipelines.distributed import collectives
 from pipelines.generator import Generator
 from pipelines.inputs.labels import check_trained, class_numbers
 from pipelines.report.build import write_report
-from pipelines.sweep.shared_stage1 import exchange_levels, share
+from pipelines.sweep.shared_stage1 import share_stage1
+from pipelines.sweep.shared_stage2 import exchange_levels, shared_prior
 from pipelines.tasks.extract_codes import SPLITS, check_copies, extract_codes
 from pipelines.tasks.sample import asked_for, write_samples
 from pipelines.tasks.train_stage1 import tokenizer_claim, train_stage1
@@ -40,10 +41,11 @@ def run(settings: Settings) -> None:
     check(settings)
     images = RunImages(settings)
     check_with_images(folder, settings, images)
-    share(settings, images)
+    share_stage1(settings, images)
     train_stage1(settings, images)
     extract_codes(settings, images)
-    train_stage2(settings)
+    with shared_prior(settings):
+        train_stage2(settings)
     exchange_levels(settings)
     if left := missing_levels(folder):
         console.print(

@@ -12,7 +12,7 @@ from pipelines.artifacts.run_folder import RunFolder, dependents, finished
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
-from pipelines.config.settings import Settings
+from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.image_logging import ReconstructionImages
@@ -40,8 +40,8 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     images = images or RunImages(settings)
     run = RunFolder(Path(settings["output"]))
     trust = settings["trust"]
-    stage = settings["stage1"]
-    seed_everything(settings["seed"], verbose=False)  # before the model's random start
+    stage, seed = settings["stage1"], stage_seed(settings, "stage1")
+    seed_everything(seed, verbose=False)  # before the model's random start
     model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization", trust)
@@ -59,16 +59,16 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
     found = images.opened
     check_batch_size("stage1", stage["batch_size"], len(found.train))
-    data = StageData(found.train, found.validation, stage["batch_size"], settings["seed"], found.workers)
-    module = TokenizerTraining(model, objective, found.augmentation, optimization, settings["seed"])
+    data = StageData(found.train, found.validation, stage["batch_size"], seed, found.workers)
+    module = TokenizerTraining(model, objective, found.augmentation, optimization, seed)
     tokenizer_claim(run, settings, found).take()
     images.remember(run)
     pictures = ReconstructionImages(found.validation, run.pictures("stage1"))
     with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
         checkpoints = run.checkpoints("stage1")
-        figures = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
+        metrics = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
         if collectives.rank() == 0:
-            write_json(run.tokenizer / "metrics.json", figures)
+            write_json(run.tokenizer / "metrics.json", metrics)
             save_model(
                 run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": describe_images(found)}, trust
             )
@@ -76,8 +76,8 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
                 logger.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
     console.print(
-        f"[green]✓[/] tokenizer: {figures['psnr']:.2f} dB PSNR, {_percent(figures, 'usage')} of codes in use, "
-        f"perplexity {_listed(figures, 'perplexity')} on {len(found.validation)} held-out images"
+        f"[green]✓[/] tokenizer: {metrics['psnr']:.2f} dB PSNR, {_percent(metrics, 'usage')} of codes in use, "
+        f"perplexity {_listed(metrics, 'perplexity')} on {len(found.validation)} held-out images"
     )
 
 
@@ -97,19 +97,19 @@ def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None
 
 def training_settings(settings: Settings) -> dict[str, Any]:
     """What a tokenizer depends on; where images are cached and on what is computed is not part of it."""
-    quantizers = ("quantizer", "levels")  # they stand in the model
-    stage = {key: value for key, value in settings["stage1"].items() if key not in quantizers}
+    elsewhere = ("quantizer", "levels", "seed")  # in the model, and below
+    stage = {key: value for key, value in settings["stage1"].items() if key not in elsewhere}
     return {
         "data": image_settings(settings),
         "stage1": stage,
-        "seed": settings["seed"],
+        "seed": stage_seed(settings, "stage1"),
         **callback_settings(settings, "stage1"),
     }
 
 
-def _percent(figures: dict[str, float], name: str) -> str:
-    return ", ".join(f"{value:.0%}" for key, value in figures.items() if key.startswith(name))
+def _percent(metrics: dict[str, float], name: str) -> str:
+    return ", ".join(f"{value:.0%}" for key, value in metrics.items() if key.startswith(name))
 
 
-def _listed(figures: dict[str, float], name: str) -> str:
-    return ", ".join(f"{value:.0f}" for key, value in figures.items() if key.startswith(name))
+def _listed(metrics: dict[str, float], name: str) -> str:
+    return ", ".join(f"{value:.0f}" for key, value in metrics.items() if key.startswith(name))

@@ -15,7 +15,7 @@ from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
-from pipelines.config.settings import Settings
+from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import ShardedPriorTraining
 from pipelines.inputs.labels import trained_classes
@@ -80,10 +80,10 @@ def train_stage2(settings: Settings) -> None:
     if finished(part.folder):
         console.print(f"[green]✓[/] {part.name}: already trained ({part.folder})")
     else:
-        figures = train_part(part, run, tokenizer, saved.fingerprint, claim, settings)
+        metrics = train_part(part, run, tokenizer, saved.fingerprint, claim, settings)
         console.print(
-            f"[green]✓[/] {part.name}: {figures['nats']:.3f} nats per code held out "
-            f"(knowing nothing {figures['uniform_nats']:.3f}, frequencies {figures['unigram_nats']:.3f})"
+            f"[green]✓[/] {part.name}: {metrics['nats']:.3f} nats per code held out "
+            f"(knowing nothing {metrics['uniform_nats']:.3f}, frequencies {metrics['unigram_nats']:.3f})"
         )
     if part.level is not None:
         join_levels(run, settings["trust"])
@@ -109,8 +109,9 @@ def stores(run: RunFolder) -> dict[str, str]:
 
 def prior_sources(settings: Settings, tokenizer: str) -> dict[str, Any]:
     """What a prior depends on, beside the tokenizer's fingerprint; the parts of one depend on the same."""
-    stage = {key: value for key, value in settings["stage2"].items() if key != "level"}
-    sources = {"tokenizer": tokenizer, "codes": settings["codes"], "stage2": stage, "seed": settings["seed"]}
+    stage = {key: value for key, value in settings["stage2"].items() if key not in ("level", "seed")}
+    sources = {"tokenizer": tokenizer, "codes": settings["codes"], "stage2": stage}
+    sources["seed"] = stage_seed(settings, "stage2")
     return sources | callback_settings(settings, "stage2")
 
 
@@ -137,9 +138,9 @@ def stage_trainer(settings: Settings) -> StageTrainer:
 def train_part(
     part: Part, run: RunFolder, tokenizer: Tokenizer, tokenizer_fingerprint: str, claim: Claim, settings: Settings
 ) -> dict[str, float]:
-    """Train a prior, or a part of it, into its folder; returns its figures."""
-    stage, trust = settings["stage2"], settings["trust"]
-    seed_everything(settings["seed"], verbose=False)
+    """Train a prior, or a part of it, into its folder; returns its metrics."""
+    stage, trust, seed = settings["stage2"], settings["trust"], stage_seed(settings, "stage2")
+    seed_everything(seed, verbose=False)
     train, validation = (CodeStore.open(run.codes(split), tokenizer_fingerprint) for split in ("train", "validation"))
     if collectives.rank() == 0:
         train.verify()
@@ -161,7 +162,7 @@ def train_part(
     training = ShardedPriorTraining if hardware.sharded else PriorTraining
     optimization = build(stage["optimization"], "stage2.optimization", trust)
     module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)
-    data = StageData(train, validation, stage["batch_size"], settings["seed"], workers=0)
+    data = StageData(train, validation, stage["batch_size"], seed, workers=0)
     watchers = callbacks(settings, "stage2")
     claim.take()
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.
@@ -170,7 +171,7 @@ def train_part(
         sampling = recipe(settings["sampling"], trust)
         watchers.insert(0, SampleImages(tokenizer, classes, sampling, run.pictures("stage2")))
     with build(settings["logger"], "logger", trust).track(Job.of(run.path, part.job, settings)) as loggers:
-        figures = fit(
+        metrics = fit(
             f"stage 2: {part.name}",
             module,
             data,
@@ -184,11 +185,11 @@ def train_part(
         if isinstance(module, ShardedPriorTraining):
             module.gather(model)
         if collectives.rank() == 0:
-            write_json(part.folder / "metrics.json", figures)
+            write_json(part.folder / "metrics.json", metrics)
             if part.level is not None:
                 write_record(part.folder, settings)
             save_model(part.folder, part.kind, model, config, trust)
             for logger in media_loggers(loggers) if part.level is None else ():
                 logger.log_lineage(prior_artifact(run), [codes_artifact(run)])
     collectives.barrier()
-    return figures
+    return metrics

@@ -9,7 +9,7 @@ import torch
 from pipelines.artifacts.levels import joined_figures, missing_levels
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.generator import Generator
-from pipelines.sweep.shared_stage1 import exchange_levels
+from pipelines.sweep.shared_stage2 import exchange_levels
 from pipelines.tasks.run import run
 from pipelines.tasks.train_stage2 import train_stage2
 from stage1_vqvae.codes import CodeLayout

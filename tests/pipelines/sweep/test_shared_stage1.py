@@ -10,8 +10,9 @@ import pytest
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.distributed.locks import try_lock
 from pipelines.generator import Generator
-from pipelines.sweep import shared_stage1 as sharing
-from pipelines.sweep.shared_stage1 import adopt_codes, digest, held, link_tree, share
+from pipelines.sweep import adoption, shared_stage1
+from pipelines.sweep.adoption import digest, held, link_tree
+from pipelines.sweep.shared_stage1 import adopt_codes, share_stage1
 from tests.support.tiny import TINY, compose
 
 
@@ -26,7 +27,7 @@ def sweep(tmp_path, tiny_run, monkeypatch):
     made = []
 
     def make(part):
-        def copy(settings):
+        def copy(settings, images):
             target = RunFolder(tmp_path / settings["output"]).path / part
             made.append(target)
             if not target.exists():
@@ -34,30 +35,39 @@ def sweep(tmp_path, tiny_run, monkeypatch):
 
         return copy
 
-    monkeypatch.setattr(sharing, "train_stage1", make("tokenizer"))
-    monkeypatch.setattr(sharing, "extract_codes", make("codes"))
+    monkeypatch.setattr(shared_stage1, "train_stage1", make("tokenizer"))
+    monkeypatch.setattr(shared_stage1, "extract_codes", make("codes"))
     return tmp_path / "sweep", made
 
 
 def test_jobs_of_one_stage_one_have_one_tokenizer(sweep):
     folder, made = sweep
-    share(job(folder, 0))
-    share(job(folder, 1, "stage2.batch_size=32", "n=3", "stage2.model.width=32"))
+    share_stage1(job(folder, 0), None)
+    share_stage1(job(folder, 1, "stage2.batch_size=32", "n=3", "stage2.model.width=32"), None)
     assert len(set(made)) == 2
-    share(job(folder, 2, "stage1.quantizer.decay=0.5"))
+    share_stage1(job(folder, 2, "stage1.quantizer.decay=0.5"), None)
     assert len(set(made)) == 4
-    share(job(folder, 3, "codes.copies=2"))  # the first tokenizer, other codes
+    share_stage1(job(folder, 3, "codes.copies=2"), None)  # the first tokenizer, other codes
     assert len(set(made)) == 5
     inodes = [(folder / str(n) / "tokenizer" / "model.safetensors").stat().st_ino for n in range(4)]
     assert inodes[0] == inodes[1] == inodes[3] != inodes[2]
 
 
+def test_stage_one_depends_on_its_own_seed(sweep):
+    folder, made = sweep
+    for number, words in enumerate((["seed=0"], ["stage2.seed=5"], ["seed=5", "stage1.seed=0"])):
+        share_stage1(job(folder, number, *words), None)
+    assert len(set(made)) == 2
+    share_stage1(job(folder, 3, "seed=5"), None)
+    assert len(set(made)) == 4
+
+
 def test_a_job_of_its_own_is_left_alone(sweep):
     folder, made = sweep
     alone = job(folder, 0)
-    share({**alone, "sweep": None})
+    share_stage1({**alone, "sweep": None}, None)
     (folder / "0" / "tokenizer").mkdir(parents=True)  # begun outside of a sweep
-    share(alone)
+    share_stage1(alone, None)
     assert made == []
 
 
@@ -98,7 +108,7 @@ def test_digests_are_of_content():
 
 
 def test_others_wait_until_the_owner_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(sharing, "PAUSE", 0.01)
+    monkeypatch.setattr(adoption, "PAUSE", 0.01)
     order = []
 
     def second():

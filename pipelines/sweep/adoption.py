@@ -1,0 +1,90 @@
+"""How a job of a sweep takes over what another has made: one makes it, others wait, files are hard links."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from pipelines.artifacts.run_folder import RunFolder
+from pipelines.cli.console import console
+from pipelines.distributed import collectives
+from pipelines.distributed.locks import try_lock
+from stage1_vqvae.files import TEMPORARY
+from stage2_prior.code_store.manifest import digest_of
+
+PAUSE = 0.5
+"""Seconds between two looks at a lock that another job holds."""
+
+METRICS = Path("logs") / "metrics.csv"
+"""What a run logged, in its folder."""
+
+
+def digest(plain: dict[str, Any]) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 of plain data."""
+    return digest_of(plain)[:12]
+
+
+def adopt(source: RunFolder, target: RunFolder, parts: Sequence[str]) -> None:
+    """Take over parts of a run folder, files or folders, each whole or not at all; what is there stays."""
+    if collectives.rank() == 0:
+        for part in parts:
+            if (source.path / part).exists() and not (target.path / part).exists():
+                link_tree(source.path / part, target.path / part)
+    collectives.barrier()
+
+
+def copy_metrics(source: RunFolder, target: RunFolder) -> None:
+    """Copy what a run logged, in place of what is there; it is no link, since a job appends to its own file."""
+    if (source.path / METRICS).exists():
+        (target.path / METRICS).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.path / METRICS, target.path / METRICS)
+
+
+def link_tree(source: Path, target: Path, without: Sequence[str] = ()) -> None:
+    """Make another folder of the same files, by hard links where the disk allows: files are replaced, never changed.
+
+    Args:
+        source: The folder.
+        target: The other one, which is not there yet.
+        without: Names of files to leave out.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY}{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a job that was killed here
+    shutil.copytree(source, temporary, copy_function=_link, ignore=shutil.ignore_patterns(f"{TEMPORARY}*", *without))
+    temporary.rename(target)
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+    return target
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock for all processes of this command, once every other job has given it back.
+
+    Args:
+        path: The lock's file; it stays.
+        what: What the other job is making, for the message.
+    """
+    waited = False
+    while True:
+        with try_lock(path) if collectives.rank() == 0 else nullcontext(False) as mine:
+            # Asked again and again rather than waited for: a collective that waits for hours would time out.
+            if collectives.on_any(mine):
+                yield
+                collectives.barrier()
+                return
+        if not waited:
+            console.print(f"waiting for another job of the sweep: {what}")
+            waited = True
+        time.sleep(PAUSE)
