@@ -8,7 +8,8 @@ import os
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from pipelines.config.settings import Settings
 from pipelines.distributed import collectives, environment, launch
 from pipelines.distributed.gpu_slots import gpu_slot
 from pipelines.distributed.hardware import Hardware
+from pipelines.distributed.run_lock import sole_user
 from pipelines.distributed.threads import threads_each
 from pipelines.sweep.records import note_error
 from pipelines.tracking.metrics import objective_value
@@ -79,7 +81,7 @@ def run_quietly(task: str, settings: Settings) -> None:
     console.quiet = collectives.rank() != 0
     module, _, function = task.partition(":")
     try:
-        with room_for_a_batch(settings):
+        with room_for_a_batch(settings), folder_in_use(settings, function):
             getattr(importlib.import_module(module), function)(settings)
     except (ValueError, OSError) as error:
         if collectives.ranks() == 1:
@@ -89,6 +91,12 @@ def run_quietly(task: str, settings: Settings) -> None:
         if collectives.say_once(one_line(error)):
             note_error(settings.get("sweep"), one_line(error))
         os._exit(1)  # the others may be waiting in a collective that will never come
+
+
+def folder_in_use(settings: Settings, command: str) -> AbstractContextManager[None]:
+    """Keep other commands out of the folder that this one writes to, where it is known beforehand."""
+    output = settings.get("output")
+    return sole_user(Path(output), command) if output else nullcontext()
 
 
 @contextmanager
