@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from pipelines.artifacts.levels import missing_levels
@@ -107,13 +108,11 @@ def check(settings: Settings) -> None:
         refuse_ema_with_fsdp(trainer)
     build(settings["data"], "data", trust)
     build(settings["stage1"]["objective"], "stage1.objective", trust)
-    layout = build(settings["stage1"]["model"], "stage1.model", trust).layout
-    prior = build(settings["stage2"]["model"], "stage2.model", trust, layout=layout, num_classes=0)
-    optimization = build(settings["stage2"]["optimization"], "stage2.optimization", trust)
-    level = settings["stage2"].get("level")
-    PriorTraining(
-        prior if level is None else prior.level(level), settings["stage2"]["label_dropout"], 0.0, optimization
-    )
+    try:
+        with torch.device("meta"):  # sizes are checked, weights are not drawn: that takes seconds of a large model
+            check_models(settings)
+    except (NotImplementedError, RuntimeError):  # a user's class that reads its weights as it is made
+        check_models(settings)
     build(settings["logger"], "logger", trust)
     sampling = recipe(settings["sampling"], trust)
     if sampling.guidance != 1 and settings["stage2"]["label_dropout"] == 0:
@@ -125,3 +124,17 @@ def check(settings: Settings) -> None:
     for key in ("n", "batch_size"):
         if settings[key] < 1:
             raise ValueError(f"{key} is at least 1, got {settings[key]}")
+
+
+def check_models(settings: Settings) -> None:
+    """Build the models of both stages.
+
+    Raises:
+        ValueError: If something does not fit.
+    """
+    trust, stage2 = settings["trust"], settings["stage2"]
+    layout = build(settings["stage1"]["model"], "stage1.model", trust).layout
+    prior = build(stage2["model"], "stage2.model", trust, layout=layout, num_classes=0)
+    optimization = build(stage2["optimization"], "stage2.optimization", trust)
+    level = stage2.get("level")
+    PriorTraining(prior if level is None else prior.level(level), stage2["label_dropout"], 0.0, optimization)

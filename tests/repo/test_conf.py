@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipelines.config.conf import groups
 from pipelines.config.instantiate import build
@@ -58,8 +59,12 @@ def test_experiments_build(name):
 
 
 OWN_EXPERIMENTS = set(options("experiment")) - set(COLLAPSE)
+OF_A_RUN = ("data", "run")  # for commands on a run alone
 EVERY = [
-    (group, name) for group in groups() for name in options(group) if group != "experiment" or name in OWN_EXPERIMENTS
+    (group, name)
+    for group in groups()
+    for name in options(group)
+    if (group, name) != OF_A_RUN and (group != "experiment" or name in OWN_EXPERIMENTS)
 ]
 
 
@@ -130,7 +135,7 @@ def test_priors_build(name):
     assert isinstance(build(node, "stage2.model", layout=layout, num_classes=2), Prior)
 
 
-@pytest.mark.parametrize("name", options("data"))
+@pytest.mark.parametrize("name", [name for name in options("data") if ("data", name) != OF_A_RUN])
 def test_data_builds(name):
     assert callable(build(compose(f"data={name}", *NEEDED.get(name, []))["data"], "data").open)
 
@@ -156,3 +161,21 @@ def test_trainers_build_where_their_hardware_is(name):
 )
 def test_commands_compose(command, needed):
     assert compose("model=runs/x", *needed, command=command)["model"] == "runs/x"
+
+
+def test_checking_a_large_recipe_draws_no_weights():
+    settings = compose("experiment=ffhq256_vqvae2", "data.files=x", "logger=csv")
+    before = torch.get_rng_state()
+    check(settings)
+    assert torch.equal(torch.get_rng_state(), before)
+    settings["stage2"]["model"]["heads"] = 7
+    with pytest.raises(ValueError, match="heads"):
+        check(settings)
+
+
+def test_a_model_that_reads_its_weights_as_it_is_made_is_checked_too():
+    settings = compose("logger=csv", "stage1.model._target_=tests.support.own_classes.ReadsWeights", "trust=[tests]")
+    check(settings)
+    settings["stage1"]["model"]["downsample_factor"] = 3
+    with pytest.raises(ValueError, match="downsample_factor is a power of two"):
+        check(settings)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from pytorch_lightning import Callback
 
 from pipelines.distributed import collectives
 from stage1_vqvae.data import Mnist5k
+from stage1_vqvae.quantizers.base import Quantizer
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
+from stage1_vqvae.vqvae import VQVAE
 from stage2_prior.transformer.model import Transformer
 
 
@@ -77,3 +80,13 @@ class KillRank(Callback):
 
 class NoCallback(torch.nn.Identity):
     """Not a callback."""
+
+
+class ReadsWeights(VQVAE):
+    """A tokenizer that looks at its weights as it is made, which weights without values do not allow."""
+
+    def __init__(
+        self, image_size: tuple[int, int], channels: int, quantizer: Quantizer, downsample_factor: int = 4, **more: Any
+    ) -> None:
+        super().__init__(image_size, channels, quantizer, downsample_factor=downsample_factor, **more)
+        self.largest = max(float(weight.abs().max()) for weight in self.parameters())
