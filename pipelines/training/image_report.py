@@ -30,10 +30,13 @@ def report_images(images: ImageData, output: str | None) -> None:
     height, width = images.image_size
     source = images.train.description["source"]
     console.print(f"images: {source}, {height}×{width}, {CHANNELS[images.channels]}")
-    for name, split in (("train", images.train), ("validation", images.validation)):
-        console.print(f"  {name:<10} {len(split):>9,}  {_classes(split, images.class_names)}".rstrip())
+    for name, split, how in (("train", images.train, ""), ("validation", images.validation, images.held_back)):
+        classes = _classes(split, images.class_names)
+        console.print(f"  {name:<10} {len(split):>9,}  {classes}" + (f" [dim]({how})[/]" if how else ""))
     if images.left_out:
-        console.print(f"  {'left out':<10} {len(images.left_out):>9,}  {_left_out(images, output)}")
+        console.print(f"  {'left out':<10} {len(images.left_out):>9,}  {_list_left_out(images, output)}".rstrip())
+        for reason, count in _reasons(images):
+            console.print(f"  {'':<10} {count:>9,}  {escape(reason)}")
     for note in [*images.notes, *_untrained(images)]:
         console.print(f"  [yellow]![/] {escape(note)}")
 
@@ -44,10 +47,10 @@ def _classes(split: ImageSplit, names: Sequence[str]) -> str:
         return "no classes"
     counts = split.class_counts(len(names))
     there = [(count, name) for count, name in zip(counts, names, strict=True) if count]
-    parts = [escape(f"{name} {count:,}") for count, name in there]
+    parts = [escape(f"{name}: {count:,}") for count, name in there]
     if len(there) > SHOWN:
         (fewest, rare), (most, common) = min(there), max(there)
-        parts = [f"{len(there)} classes", escape(f"from {fewest:,} ({rare}) to {most:,} ({common}) images")]
+        parts = [escape(f"{len(there)} classes of {fewest:,} (class {rare}) to {most:,} (class {common}) images")]
     unlabelled = len(split) - sum(counts)
     return ", ".join(parts + ([f"{unlabelled:,} without a class"] if unlabelled else []))
 
@@ -61,17 +64,19 @@ def _untrained(images: ImageData) -> list[str]:
     return [f"no training images of {len(missing)} of {len(counts)} classes, which are not drawn: {listed(missing)}"]
 
 
-def _left_out(images: ImageData, output: str | None) -> str:
-    """Why files are left out, with the number of each reason, in a line."""
+def _reasons(images: ImageData) -> list[tuple[str, int]]:
+    """Why files are left out, and how many for each reason; the first of those that cannot be read is named."""
     bad = images.left_out[: images.unreadable]
-    reasons = Counter(one.reason for one in images.left_out[images.unreadable :])
-    parts = [escape(f"{count:,} {reason}") for reason, count in reasons.most_common()]
-    if bad:
-        first = f"{bad[0].where}: {bad[0].reason}"
-        parts.insert(0, escape(f"{len(bad):,} that cannot be read (the first: {first})"))
-    if output is not None:
-        path = Path(output) / "quarantine.csv"
-        with replacing(path) as temporary:
-            write_left_out(temporary, images.left_out)
-        parts.append(f"listed in {path}")
-    return "; ".join(parts)
+    passed = Counter(one.reason for one in images.left_out[images.unreadable :])
+    first = [(f"cannot be read, the first is {bad[0].where} ({bad[0].reason})", len(bad))] if bad else []
+    return first + passed.most_common()
+
+
+def _list_left_out(images: ImageData, output: str | None) -> str:
+    """Writes the list into a folder, if one is given; says where it is."""
+    if output is None:
+        return ""
+    path = Path(output) / "quarantine.csv"
+    with replacing(path) as temporary:
+        write_left_out(temporary, images.left_out)
+    return f"listed in {path}"

@@ -151,12 +151,21 @@ class ImageCache:
         partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=self.folder))
         try:
             try:
+                if self._begins_wide(source):
+                    raise RangeNeeded
                 self._decode(source, name, partial, keep, self.preprocessing)
             except RangeNeeded:
                 self._decode_wide(source, name, partial, keep)
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _begins_wide(self, source: OriginalSet) -> bool:
+        """Whether the first images hold more than 8 bits, and there is no range of values for them yet."""
+        if self.preprocessing.value_range is not None:
+            return False
+        first = source.splits["train"]
+        return bool(Decoder(first.originals, self.preprocessing).extremes(np.arange(min(8, len(first.labels)))))
 
     def _decode_wide(self, source: OriginalSet, name: str, folder: Path, keep: bool) -> None:
         """Decodes a set with images of more than 8 bits over the range of values that is found in it."""
@@ -228,7 +237,7 @@ def _counts(images: ImageSet) -> dict[str, int]:
 
 def _notes_of(traits: Counter[Trait], wide: str) -> list[str]:
     """What a person should know of the images, a sentence for each trait that some have."""
-    said = {trait: f"{count} {'images' if count > 1 else 'image'} {trait.value}" for trait, count in traits.items()}
+    said = {trait: f"{trait.value}: {count:,}" for trait, count in traits.items()}
     if Trait.WIDE in said:
-        said[Trait.WIDE] += f": {wide}"
+        said[Trait.WIDE] += f"; {wide}"
     return [said[trait] for trait in Trait if trait in said]

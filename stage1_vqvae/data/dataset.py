@@ -119,6 +119,7 @@ class ImageData:
         channels: 1 to 4.
         augmentation: What to do to training batches on the device.
         workers: `DataLoader` workers worth using: 0 where images are memory-mapped.
+        held_back: Where the validation split comes from, in a few words.
         left_out: Files and images of the source that are in neither split.
         unreadable: How many of these are images that cannot be read.
         notes: What a person should know of the images, a sentence each.
@@ -131,6 +132,7 @@ class ImageData:
     channels: int
     augmentation: Augmentation
     workers: int
+    held_back: str = ""
     left_out: tuple[LeftOut, ...] = ()
     unreadable: int = 0
     notes: tuple[str, ...] = ()

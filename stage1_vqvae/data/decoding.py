@@ -38,11 +38,11 @@ class UnreadableImage(ValueError):
 
 
 class Trait(Enum):
-    """What decoding does to some images that their owner may not expect; the value completes "3 images ..."."""
+    """What decoding does to some images that their owner may not expect; the value names such images."""
 
-    WIDE = "hold more than 8 bits of grey"
-    WIDE_COLOUR = "hold more than 8 bits a colour, of which the upper 8 are read"
-    FRAMES = "hold several frames or pages, of which the first is taken"
+    WIDE = "images of more than 8 bits of grey"
+    WIDE_COLOUR = "images of more than 8 bits a colour, of which the upper 8 are read"
+    FRAMES = "images of several frames or pages, of which the first is taken"
 
 
 @dataclass(frozen=True)

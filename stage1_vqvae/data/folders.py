@@ -57,7 +57,7 @@ class Tree:
                 folder = pending.pop()
             else:
                 folder = links.popleft()
-                if _identity(folder) in seen:
+                if _identity(folder) in seen or root.resolve().is_relative_to(folder.resolve()):
                     tree._pass_over(folder, "a link to a folder that is read already")
                     continue
                 seen.add(_identity(folder))

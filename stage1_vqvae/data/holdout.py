@@ -18,12 +18,14 @@ class Division:
     Attributes:
         train: To learn from.
         validation: Held back.
-        notes: How, a sentence each.
+        how: Where the validation split comes from, in a few words.
+        notes: What a person should know of it, a sentence each.
     """
 
     train: ImageSplit
     validation: ImageSplit
-    notes: tuple[str, ...]
+    how: str
+    notes: tuple[str, ...] = ()
 
 
 def divide(
@@ -44,7 +46,9 @@ def divide(
     """
     train = images.splits["train"]
     notes: tuple[str, ...] = ()
+    how = f"held back by {holdout}"
     if "validation" in images.splits:
+        how = "a split of its own"
         validation = images.splits["validation"]
         held = np.zeros(len(train.labels), dtype=bool)
         kept = np.ones(len(validation.labels), dtype=bool)
@@ -68,6 +72,7 @@ def divide(
     return Division(
         ImageSplit(train, np.flatnonzero(~held), {**origin, "split": "train"}),
         ImageSplit(validation, validation_rows, {**origin, "split": "validation"}),
+        how,
         notes,
     )
 

@@ -124,6 +124,7 @@ class ImageSource(ABC):
             channels=self.preprocessing.channels,
             augmentation=self.augmentation,
             workers=0 if cached else streaming_workers,
+            held_back=divided.how,
             left_out=(*images.left_out, *found.left_out),
             unreadable=len(images.left_out),
             notes=(*found.notes, *images.notes, *divided.notes),
