@@ -96,28 +96,28 @@ def arrays_set(arrays: dict[str, NDArray[Any]], name: str) -> OriginalSet:
     Raises:
         ValueError: If there are no images, labels do not fit them, or an array is of another shape.
     """
-    images: dict[str, NDArray[Any]] = {}
-    labels: dict[str, NDArray[Any]] = {}
-    for key, array in arrays.items():
-        part = _part(key)
-        if part:
-            (images if part == "images" else labels)[_split(key)] = array
+    images = {_split(key): array for key, array in arrays.items() if _part(key) == "images"}
+    labels = {_split(key): array for key, array in arrays.items() if _part(key) == "labels"}
     if not images:
         raise ValueError(f"{name} holds the arrays {', '.join(arrays)}, expected one named images, or x")
-    images = choose_splits(images, name)
-    labels = choose_splits(labels, name) if labels else {}
-    labels = {split: array[:, 0] if array.shape[1:] == (1,) else array for split, array in labels.items()}
-    for split, array in images.items():
-        _check(array, name)
-        if labels and (split not in labels or labels[split].shape != array.shape[:1]):
-            found = list(labels[split].shape) if split in labels else "none"
-            raise ValueError(f"{name}: labels [{len(array)}] expected for the {split} split, got {found}")
-    made = Labels({split: np.full(len(array), -1) for split, array in images.items()}, ())
+    values: dict[str, list[Any]] = {}
+    chosen = choose_splits({word: word for word in images}, name)
+    for split, word in chosen.items():
+        _check(images[word], name)
+        if labels:
+            given = labels.get(word, np.empty(0))
+            given = given[:, 0] if given.shape[1:] == (1,) else given
+            if given.shape != images[word].shape[:1]:
+                raise ValueError(
+                    f"{name}: labels [{len(images[word])}] expected for the {split} split, got {list(given.shape)}"
+                )
+            values[split] = given.tolist()
+    made = Labels({split: np.full(len(images[word]), -1) for split, word in chosen.items()}, ())
     if labels:
-        values = {split: labels[split].tolist() for split in images}
         made = number_labels(values, f"labels of {name}", fix="set data.labels=null to train without")
     splits = {
-        split: OriginalSplit(Pixels(array, f"{name}, {split}"), made.by_split[split]) for split, array in images.items()
+        split: OriginalSplit(Pixels(images[word], f"{name}, {split}"), made.by_split[split])
+        for split, word in chosen.items()
     }
     return OriginalSet(splits, made.class_names, made.notes)
 

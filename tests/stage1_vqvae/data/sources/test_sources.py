@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
@@ -249,3 +252,100 @@ def test_every_option_has_a_config_with_all_its_keys(option: str) -> None:
 def test_settings_out_of_range_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"data\.{next(iter(setting))}"):
         Mnist5k(**setting)
+
+
+def write_paths(path: Path, column: list[Any]) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"image": column, "label": [0, 1] * (len(column) // 2)}), path)
+
+
+@pytest.mark.parametrize("structs", [True, False])
+def test_paths_in_parquet_are_relative_to_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, structs: bool
+) -> None:
+    names = [f"photos/{level:03}.png" for level in range(6)]
+    for shard in ("a", "b"):
+        write_photos(tmp_path / shard / "photos", 6)
+        rows = [{"bytes": None, "path": name} for name in names] if structs else names
+        write_paths(tmp_path / shard / f"{shard}.parquet", rows)
+    (tmp_path / "b" / "photos" / "003.png").write_bytes(png(77))
+    monkeypatch.chdir("/")
+    data = Parquet(files=str(tmp_path), image_column="image", **common(tmp_path)).open()
+    assert sorted(levels(data.train) + levels(data.validation)) == sorted([*range(6), 0, 1, 2, 77, 4, 5])
+
+
+@pytest.mark.parametrize("structs", [True, False])
+def test_images_that_parquet_names_are_decoded_again_when_they_change(tmp_path: Path, structs: bool) -> None:
+    write_photos(tmp_path, 4)
+    names: list[Any] = [f"{level:03}.png" for level in range(4)]
+    write_paths(tmp_path / "a.parquet", [{"bytes": None, "path": name} for name in names] if structs else names)
+    source = Parquet(files=str(tmp_path / "a.parquet"), image_column="image", **common(tmp_path))
+    before = source.open()
+    (tmp_path / "002.png").write_bytes(png(200))
+    after = source.open()
+    assert sorted(levels(before.train) + levels(before.validation)) == [0, 1, 2, 3]
+    assert sorted(levels(after.train) + levels(after.validation)) == [0, 1, 3, 200]
+
+
+@pytest.mark.parametrize("source", [Parquet, Hub])
+def test_what_was_saved_to_disk(tmp_path: Path, source: Any) -> None:
+    write_parquet(tmp_path / "a.parquet", list(range(12)))
+    saved = datasets.Dataset.from_parquet(str(tmp_path / "a.parquet"), cache_dir=str(tmp_path / "hub"))
+    datasets.DatasetDict(train=saved.select(range(9)), test=saved.select(range(9, 12))).save_to_disk(tmp_path / "both")
+    saved.save_to_disk(tmp_path / "one")
+    keys = {"files": str(tmp_path / "both")} | ({"name": "mine"} if source is Hub else {})
+    data = source(**keys, **common(tmp_path)).open()
+    assert (levels(data.train), levels(data.validation)) == (list(range(9)), [9, 10, 11])
+    assert data.class_names == tuple(NAMES)
+    one = Hub(name=str(tmp_path / "one"), **common(tmp_path)).open()
+    assert sorted(levels(one.train) + levels(one.validation)) == list(range(12))
+
+
+def test_one_more_image_moves_no_other(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 100)
+    source = Folder(files=str(tmp_path / "photos"), **common(tmp_path))
+    before = source.open()
+    (tmp_path / "photos" / "000a.png").write_bytes(png(200))
+    after = source.open()
+    assert 2 <= len(before.validation) <= 20
+    assert set(levels(before.train)) <= set(levels(after.train))
+    assert set(levels(before.validation)) <= set(levels(after.validation))
+    assert before.train.description["digest"] != after.train.description["digest"]
+
+
+def test_images_are_the_same_wherever_they_lie(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 10)
+    shutil.copytree(tmp_path / "photos", tmp_path / "elsewhere" / "photos")
+    here, there = (
+        Folder(files=str(tmp_path / name), **common(tmp_path)).open() for name in ("photos", "elsewhere/photos")
+    )
+    assert here.train.description == there.train.description
+    assert here.validation.description == there.validation.description
+
+
+def test_what_a_person_should_know_comes_from_the_cache_too(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        Image.fromarray(np.full((7, 9), 700 * number, dtype=np.uint16)).save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "photos" / "notes.txt").write_text("x")
+    source = Folder(files=str(tmp_path / "photos"), **common(tmp_path, channels=1))
+    first, again = source.open(), source.open()
+    assert (
+        first.notes
+        == again.notes
+        == (
+            "images of more than 8 bits of grey: 6; values from 0 to 3500, of which 0 becomes black and 4095 white, "
+            "256 levels in all",
+        )
+    )
+    assert sorted(levels(again.train) + levels(again.validation)) == [round(700 * n * 255 / 4095) for n in range(6)]
+    assert again.train.description["preprocessing"]["range"] == [0.0, 4095.0]
+    streamed = Folder(files=str(tmp_path / "photos"), **common(tmp_path, channels=1, cache_gib=0.0)).open()
+    assert levels(streamed.train) == levels(again.train)
+    assert (len(again.left_out), again.unreadable) == (1, 0)
+
+
+def test_the_variance_is_that_of_the_training_pixels(tmp_path: Path) -> None:
+    data = Mnist5k(cache=str(tmp_path)).open()
+    pixels = data.train.__getitems__(list(range(len(data.train))))["images"].numpy() / 127.5 - 1
+    assert data.train.variance == pytest.approx(pixels.var(), rel=1e-6)
+    assert data.train.class_counts(10) == [450] * 10
