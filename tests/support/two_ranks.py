@@ -1,11 +1,13 @@
 """Trainings on two gloo processes, for what holds across ranks."""
 
 import functools
+import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from pytorch_lightning import Callback
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import start_processes
@@ -48,6 +50,27 @@ class Spoil(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         weights = torch.cat([local(value.detach()).flatten() for value in pl_module.parameters()])
         torch.save(weights, self.folder / f"weights-{trainer.global_step}-{collectives.rank()}.pt")
+
+
+class CountCollectives(Callback):
+    """Writes the names of torch's collectives that Python calls in each batch, from its fetching to its end."""
+
+    NAMES = ("all_reduce", "broadcast", "barrier", "all_gather", "all_gather_object", "broadcast_object_list", "reduce")
+
+    def __init__(self, folder):
+        self.folder, self.calls = folder, []
+
+    def on_train_start(self, trainer, pl_module):
+        for name in self.NAMES:
+            setattr(dist, name, functools.partial(self._called, name, getattr(dist, name)))
+
+    def _called(self, name, collective, *args, **kwargs):
+        self.calls[-1].append(name) if self.calls else None
+        return collective(*args, **kwargs)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.calls.append([])
+        (self.folder / f"collectives-{trainer.global_rank}.json").write_text(json.dumps(self.calls[:-1]))
 
 
 def local(tensor):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, Trainer
 
 from pipelines.distributed.hardware import Hardware
 from pipelines.training.data import StageData
@@ -58,7 +58,8 @@ def test_checkpoints_hold_plain_data(tmp_path):
         assert torch.load(path, weights_only=True)["global_step"] > 0
 
 
-def test_the_best_validation_is_kept(tmp_path):
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_the_best_validation_is_kept_and_its_metrics_are_returned(average, tmp_path):
     class Spoil(Callback):
         """Weights that get bad after step 4."""
 
@@ -66,7 +67,7 @@ def test_the_best_validation_is_kept(tmp_path):
             if trainer.global_step > 4:
                 torch.nn.init.normal_(pl_module.model.head.weight, std=30.0)
 
-    _, figures = train(prior_training(), tmp_path, [Spoil()], best=("validation/nats", "min"), average=None)
+    _, figures = train(prior_training(), tmp_path, [Spoil()], best=("validation/nats", "min"), average=average)
     assert figures["nats"] < 3
 
 
@@ -110,3 +111,59 @@ def test_weights_kept_are_the_average_of_the_steps_and_buffers_are_not_averaged(
 def test_nothing_finishes_without_training(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         StageTrainer(**{"max_steps": 1, "validate_every": 1, "checkpoint_every": 1, **wrong})
+
+
+def test_the_gradient_is_clipped_and_the_forward_pass_in_the_precision_asked_for(tmp_path):
+    seen = []
+
+    class Watch(Callback):
+        def on_train_start(self, trainer, pl_module):
+            trainer.optimizers[0].register_step_post_hook(self._norm)
+
+        def _norm(self, optimizer, args, kwargs):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            seen.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).norm().item())
+
+    module = prior_training()
+    module.model.register_forward_hook(lambda *arguments: seen.append(torch.is_autocast_enabled("cpu")))
+    data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
+    settings = StageTrainer(max_steps=3, validate_every=3, checkpoint_every=3, gradient_clip_val=1e-3)
+    hardware = Hardware("cpu", 1, precision="bf16-mixed")
+    fit("test", module, data, tmp_path, settings, hardware, [], [Watch()])
+    assert all(value is True for value in seen if isinstance(value, bool))
+    norms = [value for value in seen if not isinstance(value, bool)]
+    assert norms == pytest.approx([1e-3] * 3, rel=1e-2)
+
+
+def test_a_validation_and_its_callbacks_see_the_average_and_training_goes_on_with_the_weights(tmp_path):
+    class Watch(Callback):
+        def __init__(self):
+            self.seen = {}
+
+        def look(self, name, pl_module):
+            self.seen[name] = pl_module.model.state_dict()["decoder.layers.0.bias"].clone()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.look(f"trained {trainer.global_step}", pl_module)
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.look(f"begins after {trainer.global_step}", pl_module)
+
+        def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+            self.look(f"validated {trainer.global_step}", pl_module)
+
+        def on_validation_end(self, trainer, pl_module):
+            self.look(f"pictured {trainer.global_step}", pl_module)
+
+    watch = Watch()
+    train(tokenizer_training(), tmp_path, [watch], max_steps=5, average=0.5)
+    seen = watch.seen
+    assert torch.equal(seen["validated 4"], seen["pictured 4"])
+    assert not torch.equal(seen["validated 4"], seen["trained 4"])
+    assert torch.equal(seen["begins after 4"], seen["trained 4"])
+
+
+def test_lightning_has_the_private_methods_that_we_replace():
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert callable(trainer._signal_connector.register_signal_handlers)
+    assert callable(trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor)

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 import torch
 from pytorch_lightning import Callback
 
+from pipelines.training import optimization
 from pipelines.training.nonfinite import refuse_non_finite
 from tests.support import two_ranks
 from tests.support.resuming import (
@@ -94,6 +97,25 @@ def test_a_kill_between_skipped_steps_changes_nothing(tmp_path):
         train(prior_training(), tmp_path / "killed", [Spoil({3, 5, 6}, float("nan")), At(die, 6)])
     train(prior_training(), tmp_path / "killed", [Spoil({3, 5, 6}, float("nan"))])
     assert_same(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("make", [tokenizer_training, prior_training])
+def test_an_optimiser_that_is_not_fused_is_skipped_too(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimization, "has_fused_adamw", lambda device: False)
+    spoil = Spoil({2, 4}, float("nan"))
+    train(make(), tmp_path, [spoil], max_steps=5)
+    for step in (2, 4):
+        assert_same(spoil.seen[step], spoil.seen[step - 1])
+    assert not torch.equal(*(next(iter(spoil.seen[step].values())) for step in (4, 5)))
+
+
+def test_ranks_talk_once_a_step(forked, tmp_path):
+    """Beside the gradients, which DistributedDataParallel adds up by itself."""
+    settings = {"max_steps": 6, "validate_every": 6, "checkpoint_every": 6}
+    two_ranks.train("stage2", tmp_path, callbacks=[two_ranks.CountCollectives(tmp_path)], **settings)
+    for rank in (0, 1):
+        calls = json.loads((tmp_path / f"collectives-{rank}.json").read_text())
+        assert calls[1:5] == [["all_reduce"]] * 4
 
 
 @pytest.mark.parametrize("stage", ["stage2", "sharded"])
