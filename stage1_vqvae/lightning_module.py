@@ -87,16 +87,16 @@ class TokenizerTraining(LightningModule):
             self.model.discard()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Gather the figures of one batch of held-out images."""
+        """Gather the metrics of one batch of held-out images."""
         images = normalize(batch["images"])
         passed = self.model(images)
         self.quality.update(passed.images.float().clamp(-1, 1), images)  # SSIM in lower precision is off by hundredths
         self.use.update(passed.codes)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the figures of the whole split: MSE, PSNR and SSIM of pixels in [-1, 1], codebook usage, perplexity."""
-        figures = {**self.quality.compute(), **self.use.compute()}
-        for name, value in figures.items():
+        """Log the metrics of the whole split: MSE, PSNR and SSIM of pixels in [-1, 1], codebook usage, perplexity."""
+        metrics = {**self.quality.compute(), **self.use.compute()}
+        for name, value in metrics.items():
             shown = name in ("psnr", "perplexity")
             self.log(f"validation/{name}", value.to(torch.float32), prog_bar=shown, rank_zero_only=True)
         self.quality.reset()

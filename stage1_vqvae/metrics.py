@@ -1,4 +1,4 @@
-"""Figures of a tokenizer over a whole split and all ranks."""
+"""Metrics of a tokenizer over a whole split and all ranks."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def count_codes(codes: Tensor, layout: CodeLayout) -> Tensor:
 
 def use_of_codes(counts: Tensor, layout: CodeLayout) -> dict[str, Tensor]:
     """``usage`` and ``perplexity`` of ``counts [grids, K]``, with the grid's number behind where there are several."""
-    figures = {}
+    metrics = {}
     for grid, (row, size) in enumerate(zip(counts, layout.codebook_sizes, strict=True)):
         suffix = f"_{grid}" if len(layout.grids) > 1 else ""
         share = row / row.sum()
-        figures[f"usage{suffix}"] = (row > 0).sum() / size
-        figures[f"perplexity{suffix}"] = torch.special.entr(share).sum().exp()
-    return figures
+        metrics[f"usage{suffix}"] = (row > 0).sum() / size
+        metrics[f"perplexity{suffix}"] = torch.special.entr(share).sum().exp()
+    return metrics

@@ -21,7 +21,7 @@ class PriorTraining(LightningModule):
 
     Args:
         model: The prior, or one grid's part of it.
-        label_dropout: Share of labels hidden in training, so that the prior also learns "any class" and sampling
+        label_dropout: Share of labels hidden in training, so that the prior also learns the null class and sampling
             can be guided (arXiv 2207.12598).
         unigram_entropy: Entropy of the training codes' frequencies in nats per code, logged beside the prior's.
         optimization: Optimiser and schedule for a module and a number of steps, as Lightning takes them.
@@ -79,8 +79,8 @@ class PriorTraining(LightningModule):
         self.log("validation/nats", nats, prog_bar=True, rank_zero_only=True)
         self.log("validation/bits", nats / math.log(2), rank_zero_only=True)
         if len(layout.grids) > 1:
-            figures = {f"validation/nats_{grid}": value for grid, value in enumerate(by_grid)}
-            self.log_dict(figures, rank_zero_only=True)
+            metrics = {f"validation/nats_{grid}": value for grid, value in enumerate(by_grid)}
+            self.log_dict(metrics, rank_zero_only=True)
         sizes = layout.codebook_size_at()
         self.log("validation/uniform_nats", sizes.float().log().mean(), rank_zero_only=True)
         self.log("validation/unigram_nats", self.unigram_entropy, rank_zero_only=True)

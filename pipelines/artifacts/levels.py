@@ -69,17 +69,17 @@ def join_levels(run: RunFolder, trust: Sequence[str]) -> None:
     for grid in range(len(layout.grids)):
         part = prior.level(grid)
         Saved.open(run.level(grid), LEVEL).load_weights(part)
-    figures = [read_json(run.level(grid) / "metrics.json") for grid in range(len(layout.grids))]
-    write_json(run.prior / "metrics.json", joined_figures(figures, layout))
+    metrics = [read_json(run.level(grid) / "metrics.json") for grid in range(len(layout.grids))]
+    write_json(run.prior / "metrics.json", joined_metrics(metrics, layout))
     write_yaml(run.prior / "settings.yaml", read_yaml(run.level(0) / "settings.yaml"))
     config = {key: value for key, value in first.config.items() if key not in ("kind", "format", "version")}
     save_model(run.prior, "prior", prior, config, trust)
     collectives.barrier()
 
 
-def joined_figures(figures: Sequence[Mapping[str, float]], layout: CodeLayout) -> dict[str, float]:
-    """Figures of the whole prior from those of its parts: means over positions, and each grid's own nats."""
+def joined_metrics(metrics: Sequence[Mapping[str, float]], layout: CodeLayout) -> dict[str, float]:
+    """Metrics of the whole prior from those of its parts: means over positions, and each grid's own nats."""
     means = {
-        name: float(np.average([each[name] for each in figures], weights=layout.lengths)) for name in sorted(figures[0])
+        name: float(np.average([each[name] for each in metrics], weights=layout.lengths)) for name in sorted(metrics[0])
     }
-    return means | {f"nats_{grid}": each["nats"] for grid, each in enumerate(figures)}
+    return means | {f"nats_{grid}": each["nats"] for grid, each in enumerate(metrics)}

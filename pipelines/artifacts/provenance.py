@@ -12,7 +12,7 @@ from pipelines.config.redaction import redact
 from stage1_vqvae.files import write_json
 
 PACKAGES = ("vqvae-prior", "torch", "pytorch-lightning", "hydra-core", "numpy")
-"""Whose versions may change figures in their last digits."""
+"""Whose versions may change metrics in their last digits."""
 
 RECORD = "command.json"
 """Its file, in the folder of what was made."""

@@ -136,11 +136,11 @@ def pixels_of(model: LatentPixelModel, data: Any, indices: list[int]) -> Tensor:
 
 
 def show(output: Path) -> None:
-    """Print the figures of this model and of those that lie beside it."""
+    """Print the metrics of this model and of those that lie beside it."""
     found = {path.parent.name: read_json(path) for path in sorted(output.parent.glob("*/collapse.json"))}
     table = Table("nats per image", *found, "meaning", box=None, pad_edge=False)
     for name, words in MEANINGS.items():
-        cells = [f"{figures[name]:.4g}" if name in figures else "" for figures in found.values()]
+        cells = [f"{metrics[name]:.4g}" if name in metrics else "" for metrics in found.values()]
         table.add_row(name, *cells, f"[dim]{words}[/]")
     console.print(table)
     console.print(f"{output / 'drawn.png'}\n{output / 'collapse.json'}")

@@ -57,7 +57,7 @@ class Checkpoints(Checkpoint):
         self._done = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """When the step before is over, its figures logged: save if it is time, and leave if any rank is to stop."""
+        """When the step before is over, its metrics logged: save if it is time, and leave if any rank is to stop."""
         self._finish_step(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -129,7 +129,7 @@ class Checkpoints(Checkpoint):
 
     def _score(self, trainer: Trainer) -> float:
         assert self.best is not None
-        # Figures of a validation are logged on the first rank alone, which decides and writes.
+        # Metrics of a validation are logged on the first rank alone, which decides and writes.
         return float(trainer.callback_metrics[self.best[0]]) if collectives.rank() == 0 else 0.0
 
     def _is_best(self, trainer: Trainer) -> bool:

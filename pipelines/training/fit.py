@@ -50,13 +50,13 @@ def fit(
         folder: For checkpoints.
         settings: How long and how carefully.
         hardware: On what.
-        loggers: For figures.
+        loggers: For metrics.
         callbacks: Further ones.
         best: Metric by which the weights to keep are chosen among validations, and its direction; None keeps the
             last.
 
     Returns:
-        The last validation's figures, of the weights that are kept.
+        The last validation's metrics, of the weights that are kept.
 
     Raises:
         ValueError: If no checkpoint is whole, or loss or gradients are not finite for too long.
@@ -91,8 +91,8 @@ def fit(
     with stop:
         trainer.fit(module, datamodule=data, ckpt_path=start_of(folder), weights_only=True)
         load_full_state(module, weights_to_keep(folder, trainer.global_step, model))
-        figures = trainer.validate(module, datamodule=data, verbose=False)[0]
-    return {name.removeprefix("validation/"): value for name, value in figures.items()}
+        metrics = trainer.validate(module, datamodule=data, verbose=False)[0]
+    return {name.removeprefix("validation/"): value for name, value in metrics.items()}
 
 
 def _leave_signals_to_us(trainer: Trainer) -> None:

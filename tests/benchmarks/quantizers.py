@@ -32,8 +32,8 @@ def measure(contender: str, size: tuple[int, int, int], device: str, threads: in
 def rows(size: tuple[int, int, int], device: str, threads: int, repeats: int) -> list[list[str]]:
     """The table's rows for one size."""
     chosen = [name for name in CONTENDERS if name not in PEERS or importlib.util.find_spec(PEERS[name])]
-    figures = {name: measure(name, size, device, threads, repeats) for name in chosen}
-    floor, (ours, memory) = figures["floor"][0], figures["ours"]
+    metrics = {name: measure(name, size, device, threads, repeats) for name in chosen}
+    floor, (ours, memory) = metrics["floor"][0], metrics["ours"]
     return [
         [
             *map(str, size),
@@ -44,7 +44,7 @@ def rows(size: tuple[int, int, int], device: str, threads: int, repeats: int) ->
             f"{seconds / ours:.1f}",
             f"{peak / max(memory, 1):.1f}",
         ]
-        for name, (seconds, peak) in figures.items()
+        for name, (seconds, peak) in metrics.items()
     ]
 
 

@@ -8,6 +8,9 @@ from tests.support.pages import ROOT
 
 REPLACED = {
     r"\bmargin\b(?![-:])": "padding",  # followed by either it is a page's style
+    r"(?:\b|_)[Ff]igures\b(?! as SVG)": "metrics",  # what matplotlib draws are figures
+    r"\"any class\"|\bany_class\b": "null class",
+    r"\bKeyValues\b": "KVCache",
     r"\bresidual_hidden\b": "residual_width",
     r"\bcommitment[=:]": "commitment_cost",
     r"\bfactors?=": "downsample_factor",

@@ -51,10 +51,10 @@ def prior_training():
     return PriorTraining(prior, 0.5, 1.0, Optimization(1e-2, warmup_steps=2))
 
 
-class Figures(Logger):
-    """Every figure by name and step; a later one replaces an earlier."""
+class Metrics(Logger):
+    """Every metric by name and step; a later one replaces an earlier."""
 
-    name, version = "figures", ""
+    name, version = "metrics", ""
 
     def __init__(self):
         super().__init__()
@@ -97,14 +97,14 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(module, folder, callbacks=(), figures=None, batch_size=4, workers=0, data=None, **options):
-    """Train in a folder; returns the weights kept and the last figures."""
+def train(module, folder, callbacks=(), metrics=None, batch_size=4, workers=0, data=None, **options):
+    """Train in a folder; returns the weights kept and the last metrics."""
     best = ("validation/nats", "min") if isinstance(module, PriorTraining) else None
     settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "average": 0.9, **options}
     examples = data if data is not None else Examples()
     stage = StageData(examples, Examples(), batch_size=batch_size, seed=5, workers=workers)
     hardware = Hardware("cpu", 1)
-    loggers = [figures] if figures is not None else []
+    loggers = [metrics] if metrics is not None else []
     last = fit("test", module, stage, folder, StageTrainer(**settings), hardware, loggers, callbacks, best=best)
     return module.model.state_dict(), last
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.artifacts.levels import joined_figures, missing_levels
+from pipelines.artifacts.levels import joined_metrics, missing_levels
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.generator import Generator
 from pipelines.sweep.shared_stage2 import exchange_levels
@@ -50,9 +50,9 @@ def test_parts_trained_apart_make_one_prior(begun, capsys):
     batch = store.__getitems__(list(range(len(store))))
     with torch.no_grad():
         nats = generator.layout.split(generator.prior.nats(batch["codes"], batch["labels"]))
-    figures = read_json(folder.prior / "metrics.json")
+    metrics = read_json(folder.prior / "metrics.json")
     for grid, of_grid in enumerate(nats):
-        assert figures[f"nats_{grid}"] == pytest.approx(of_grid.mean().item(), rel=1e-4)
+        assert metrics[f"nats_{grid}"] == pytest.approx(of_grid.mean().item(), rel=1e-4)
     report = folder.report.read_text()
     assert "Nats per code of grid 0" in report
     assert "Nats per code of grid 1" in report
@@ -118,7 +118,7 @@ def test_jobs_of_a_sweep_that_differ_in_the_level_make_one_prior(begun, tiny_hie
 
 def test_joined_figures_are_means_over_positions():
     layout = CodeLayout(((1, 2), (2, 3)), (4, 8))
-    found = joined_figures([{"nats": 1.0, "bits": 2.0}, {"nats": 3.0, "bits": 4.0}], layout)
+    found = joined_metrics([{"nats": 1.0, "bits": 2.0}, {"nats": 3.0, "bits": 4.0}], layout)
     np.testing.assert_allclose(
         [found[name] for name in ("nats", "bits", "nats_0", "nats_1")], [(2 * 1 + 6 * 3) / 8, (2 * 2 + 6 * 4) / 8, 1, 3]
     )

@@ -21,15 +21,15 @@ SMALL += ["autoencoder.width=4", "autoencoder.layers=2", "data.image_size=[8,8]"
 def test_trains_measures_and_does_not_train_again(tmp_path, monkeypatch, capsys, name):
     settings = compose(f"experiment=collapse_{name}", f"output={tmp_path / name}", *SMALL, command="collapse")
     collapse(settings)
-    figures = read_json(tmp_path / name / "collapse.json")
-    assert figures["gain"] == pytest.approx(figures["shuffled_nats"] - figures["nats"])
-    assert 0 <= figures["drawn_error"] <= 1
-    assert ("perplexity" in figures) == (name == "vqvae")
+    metrics = read_json(tmp_path / name / "collapse.json")
+    assert metrics["gain"] == pytest.approx(metrics["shuffled_nats"] - metrics["nats"])
+    assert 0 <= metrics["drawn_error"] <= 1
+    assert ("perplexity" in metrics) == (name == "vqvae")
     assert Image.open(tmp_path / name / "drawn.png").width > 100
     assert "its own latents" in capsys.readouterr().out
     monkeypatch.setattr("pipelines.tasks.collapse.fit", None)
     collapse(settings)
-    assert read_json(tmp_path / name / "collapse.json") == figures
+    assert read_json(tmp_path / name / "collapse.json") == metrics
     with pytest.raises(ValueError, match="seed: 0, now 1"):
         collapse({**settings, "seed": 1})
 
@@ -49,7 +49,7 @@ def test_rate_of_codes_is_their_entropy():
     model = LatentPixelModel(
         CodeLatents(EMAVectorQuantizer(dim=2, codebook_size=4)), (8, 8), encoder_width=4, width=4, layers=1
     )
-    figures = use_of(torch.tensor([[0, 0], [1, 3]]), model)
+    metrics = use_of(torch.tensor([[0, 0], [1, 3]]), model)
     shares = np.array([0.5, 0.25, 0.25])
     entropy = -(shares * np.log(shares)).sum()
-    assert figures == pytest.approx({"rate": 2 * entropy, "usage": 0.75, "perplexity": math.exp(entropy)})
+    assert metrics == pytest.approx({"rate": 2 * entropy, "usage": 0.75, "perplexity": math.exp(entropy)})

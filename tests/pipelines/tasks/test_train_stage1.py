@@ -22,8 +22,8 @@ def _train(rank, make, processes, folder):
             block.attention.dropout = 0.0
     settings = StageTrainer(max_steps=6, validate_every=3, checkpoint_every=3, average=0.9)
     data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
-    figures = fit("test", module, data, folder / make, settings, Hardware("cpu", processes), [])
-    return {"figures": figures, "weights": copy.deepcopy(dict(module.model.state_dict()))}
+    metrics = fit("test", module, data, folder / make, settings, Hardware("cpu", processes), [])
+    return {"metrics": metrics, "weights": copy.deepcopy(dict(module.model.state_dict()))}
 
 
 def test_two_processes_train_like_one(tmp_path):
@@ -33,5 +33,5 @@ def test_two_processes_train_like_one(tmp_path):
         for name, value in alone["weights"].items():
             np.testing.assert_array_equal(first["weights"][name], second["weights"][name])
             np.testing.assert_allclose(first["weights"][name], value.numpy(), rtol=1e-3, atol=1e-4, err_msg=name)
-        for name, value in alone["figures"].items():
-            np.testing.assert_allclose(first["figures"][name], value, rtol=1e-3, err_msg=name)
+        for name, value in alone["metrics"].items():
+            np.testing.assert_allclose(first["metrics"][name], value, rtol=1e-3, err_msg=name)

@@ -7,7 +7,7 @@ from pytorch_lightning import Callback
 from pipelines.training.checkpoint_files import newest, steps_in
 from tests.support.resuming import (
     At,
-    Figures,
+    Metrics,
     assert_same,
     die,
     final_state,
@@ -26,9 +26,9 @@ def whole(tmp_path_factory):
     def look(make, accumulate):
         if (make, accumulate) not in known:
             folder = tmp_path_factory.mktemp("whole")
-            figures = Figures()
-            weights, last = train(make(), folder, figures=figures, accumulate_grad_batches=accumulate)
-            known[make, accumulate] = weights, last, final_state(folder), figures.seen
+            metrics = Metrics()
+            weights, last = train(make(), folder, metrics=metrics, accumulate_grad_batches=accumulate)
+            known[make, accumulate] = weights, last, final_state(folder), metrics.seen
         return known[make, accumulate]
 
     return look
@@ -36,12 +36,12 @@ def whole(tmp_path_factory):
 
 def interrupted(make, folder, *interruptions, **options):
     """Train, stopped at each of the interruptions in turn, until it is done."""
-    figures = Figures()
+    metrics = Metrics()
     for interruption in interruptions:
         with pytest.raises(SystemExit):
-            train(make(), folder, [interruption], figures, **options)
-    weights, last = train(make(), folder, figures=figures, **options)
-    return weights, last, final_state(folder), figures.seen
+            train(make(), folder, [interruption], metrics, **options)
+    weights, last = train(make(), folder, metrics=metrics, **options)
+    return weights, last, final_state(folder), metrics.seen
 
 
 def assert_all_same(found, expected):

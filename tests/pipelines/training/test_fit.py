@@ -24,8 +24,8 @@ def train(module, folder, callbacks=(), best=None, **options):
     settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "average": 0.9, **options}
     data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
     hardware = Hardware("cpu", 1)
-    figures = fit("test", module, data, folder, StageTrainer(**settings), hardware, [], callbacks, best=best)
-    return module.model.state_dict(), figures
+    metrics = fit("test", module, data, folder, StageTrainer(**settings), hardware, [], callbacks, best=best)
+    return module.model.state_dict(), metrics
 
 
 @pytest.mark.parametrize("make", [tokenizer_training, prior_training])
@@ -34,11 +34,11 @@ def train(module, folder, callbacks=(), best=None, **options):
 def test_a_kill_changes_nothing(make, killed_at, accumulate, tmp_path):
     best = ("validation/nats", "min") if make is prior_training else None
     options = {"best": best, "accumulate_grad_batches": accumulate}
-    expected, expected_figures = train(make(), tmp_path / "whole", **options)
+    expected, expected_metrics = train(make(), tmp_path / "whole", **options)
     with pytest.raises(SystemExit, match="killed"):
         train(make(), tmp_path / "killed", [Stop(killed_at)], **options)
-    found, figures = train(make(), tmp_path / "killed", **options)
-    assert figures == expected_figures
+    found, metrics = train(make(), tmp_path / "killed", **options)
+    assert metrics == expected_metrics
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
 
@@ -67,22 +67,22 @@ def test_the_best_validation_is_kept_and_its_metrics_are_returned(average, tmp_p
             if trainer.global_step > 4:
                 torch.nn.init.normal_(pl_module.model.head.weight, std=30.0)
 
-    _, figures = train(prior_training(), tmp_path, [Spoil()], best=("validation/nats", "min"), average=average)
-    assert figures["nats"] < 3
+    _, metrics = train(prior_training(), tmp_path, [Spoil()], best=("validation/nats", "min"), average=average)
+    assert metrics["nats"] < 3
 
 
 def test_codebook_follows_the_data_and_figures_are_of_the_whole_split(tmp_path):
     module = tokenizer_training()
-    _, figures = train(module, tmp_path, average=None)
+    _, metrics = train(module, tmp_path, average=None)
     assert int(module.model.quantizer.steps) == 9
-    assert set(figures) == {"mse", "psnr", "ssim", "usage", "perplexity"}
+    assert set(metrics) == {"mse", "psnr", "ssim", "usage", "perplexity"}
     images = Examples().__getitems__(list(range(10)))["images"].permute(0, 3, 1, 2) / 127.5 - 1
     with torch.no_grad():
         passed = module.model.eval()(images)
     expected = (passed.images.clamp(-1, 1) - images).square().mean()
-    assert figures["mse"] == pytest.approx(expected.item(), rel=1e-5)
-    assert figures["psnr"] == pytest.approx(10 * torch.log10(4 / expected).item(), rel=1e-5)
-    assert figures["usage"] == pytest.approx(len(passed.codes.unique()) / 6)
+    assert metrics["mse"] == pytest.approx(expected.item(), rel=1e-5)
+    assert metrics["psnr"] == pytest.approx(10 * torch.log10(4 / expected).item(), rel=1e-5)
+    assert metrics["usage"] == pytest.approx(len(passed.codes.unique()) / 6)
 
 
 def test_weights_kept_are_the_average_of_the_steps_and_buffers_are_not_averaged(tmp_path):

@@ -9,7 +9,7 @@ from pipelines.training.nonfinite import refuse_non_finite
 from tests.support import two_ranks
 from tests.support.resuming import (
     At,
-    Figures,
+    Metrics,
     assert_same,
     die,
     final_state,
@@ -55,15 +55,15 @@ def nan_loss(module, steps):
 @pytest.mark.parametrize("make", [tokenizer_training, prior_training])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_a_step_that_is_not_finite_leaves_everything_as_it_was(make, value, tmp_path):
-    spoil, figures = Spoil({3, 6, 7}, value), Figures()
-    train(make(), tmp_path, [spoil], figures, max_skipped=3)
+    spoil, metrics = Spoil({3, 6, 7}, value), Metrics()
+    train(make(), tmp_path, [spoil], metrics, max_skipped=3)
     for step in (3, 6, 7):
         assert_same(spoil.seen[step], spoil.seen[step - 1])
     assert not torch.equal(*(next(iter(spoil.seen[step].values())) for step in (4, 5)))
     state = final_state(tmp_path)
     tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
     assert all(torch.isfinite(value).all() for value in tensors)
-    assert max(value for (name, _), value in figures.seen.items() if name == "train/skipped") == 3
+    assert max(value for (name, _), value in metrics.seen.items() if name == "train/skipped") == 3
 
 
 def test_the_average_does_not_count_a_skipped_step(tmp_path):

@@ -202,7 +202,7 @@ def test_mnist5k(tmp_path: Path) -> None:
     pixels = torch.cat([part.__getitems__(list(range(len(part))))["images"] for part in parts(data)])
     assert pixels.shape == (5000, 28, 28, 1)
     assert len({image.numpy().tobytes() for image in pixels}) == 5000
-    # MNIST's own figures: mean 0.1307 and standard deviation 0.3081 of levels in [0, 1].
+    # MNIST's own statistics: mean 0.1307 and standard deviation 0.3081 of levels in [0, 1].
     np.testing.assert_allclose((pixels / 255).mean(), 0.1307, atol=0.003)
     np.testing.assert_allclose((pixels / 255).std(), 0.3081, atol=0.003)
 
