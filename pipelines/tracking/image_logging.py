@@ -16,6 +16,7 @@ from stage1_vqvae.data.augmentation import normalize, to_uint8
 from stage1_vqvae.metrics import count_codes
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
+from stage2_prior.sampling.precision import release
 from stage2_prior.sampling.sampler import classes_in_turn, image_noise, sample
 from stage2_prior.sampling.settings import SamplingSettings
 
@@ -92,6 +93,7 @@ class SampleImages(Callback):
         labels = classes_in_turn(self.count, self.classes).to(device)
         noise = image_noise(0, range(self.count), prior.layout.length)
         codes = sample(prior, labels, noise, self.settings).codes
+        release(prior)  # training needs the memory
         with torch.no_grad():
             images = to_uint8(self.tokenizer.to(device).decode(codes))
         columns = len(self.classes) if 8 <= len(self.classes) <= 20 else 10  # a column per class where that is possible

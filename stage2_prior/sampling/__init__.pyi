@@ -1,6 +1,6 @@
-from .cuda_graph import release as release
 from .inpainting import complete_images as complete_images
 from .inpainting import held_codes as held_codes
+from .precision import release as release
 from .sampler import Drawn as Drawn
 from .sampler import sample as sample
 from .sampler import sample_images as sample_images

@@ -1,4 +1,4 @@
-"""Priors in lower precision, for drawing."""
+"""Priors in lower precision for drawing, and what is kept of them between samplings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from stage2_prior.prior import Prior
+from stage2_prior.sampling import cuda_graph
 
 Precision = Literal["float32", "bfloat16"]
 """Of a prior's weights and activations while it draws."""
@@ -31,3 +32,14 @@ def in_precision(prior: Prior, precision: Precision) -> Prior:
     for mine, theirs in zip(copy.state_dict().values(), prior.state_dict().values(), strict=True):
         mine.copy_(theirs)
     return copy.train(prior.training)
+
+
+def release(prior: Prior) -> None:
+    """Free what is kept for a prior between samplings: its copy in lower precision, and on a GPU weights, caches and
+    recordings. The next sampling makes them anew.
+
+    Call it between samplings, for instance when the memory is needed for training.
+    """
+    for kept in (prior, _copies.pop(prior, None)):
+        if kept is not None:
+            cuda_graph.release(kept)

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from stage2_prior.sampling import cuda_graph
+from stage2_prior.transformer import packed_linear
 
 
 def address(value: Any) -> Any:
@@ -61,6 +62,7 @@ def emulate(monkeypatch: pytest.MonkeyPatch, bucket: int = 4) -> None:
     monkeypatch.setattr(cuda_graph, "new_pool", object)
     monkeypatch.setattr(cuda_graph, "record", record)
     monkeypatch.setattr(cuda_graph, "BUCKET", bucket)
+    monkeypatch.setattr(packed_linear, "has_packed_products", lambda dtype: False)  # a GPU packs nothing
 
 
 def move(module: torch.nn.Module) -> None:

@@ -1,15 +1,20 @@
+import gc
+import weakref
+
 import pytest
 import torch
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn.model import PixelCNN
+from stage2_prior.sampling import cuda_graph
 from stage2_prior.sampling.batch_invariance import BASE
 from stage2_prior.sampling.inpainting import complete_images
-from stage2_prior.sampling.precision import in_precision
+from stage2_prior.sampling.precision import in_precision, release
 from stage2_prior.sampling.sampler import classes_in_turn, sample_images
 from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.sliding_window import sample_larger_images
 from stage2_prior.transformer.model import Transformer
+from tests.support.graph_emulator import emulate
 
 LAYOUT = CodeLayout(((3, 4),), (20,))
 LOWER = SamplingSettings(precision="bfloat16", guidance=2.0)
@@ -78,3 +83,23 @@ def test_completions_and_larger_images_too(prior):
     larger = sample_larger_images(prior, torch.tensor([0]), 0, (4, 6), settings=LOWER).codes
     assert larger.shape == (1, 24)
     assert 0 <= larger.min() <= larger.max() < 20
+
+
+def test_nothing_is_kept_after_a_release(prior, monkeypatch):
+    emulate(monkeypatch)
+    labels = torch.tensor([0, 1])
+    sample_images(prior, labels, 0, settings=LOWER)
+    sample_images(prior, labels, 0)
+    copy = weakref.ref(in_precision(prior, "bfloat16"))
+    gc.collect()
+    owners = {*prior.modules(), *copy().modules()}
+    kept = [weakref.ref(found) for owner, found in cuda_graph._recordings.items() if owner in owners]
+    assert len(kept) == 2
+    del owners
+    gc.disable()
+    try:
+        release(prior)
+        assert [reference() for reference in (copy, *kept)] == [None] * 3
+    finally:
+        gc.enable()
+    sample_images(prior, labels, 0, settings=LOWER)
