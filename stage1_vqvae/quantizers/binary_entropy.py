@@ -48,7 +48,7 @@ def over_ranks(mean: Tensor, rows: int) -> Tensor:
     """
     if not is_distributed():
         return mean
-    joined = torch.cat([mean.detach() * rows, mean.new_tensor([rows])])
+    joined = torch.cat([mean.detach() * rows, mean.new_full((1,), rows)])
     sum_over_ranks(joined)
     joined, total = joined[:-1] / joined[-1], joined[-1]
     return joined + (mean - mean.detach()) * (rows * dist.get_world_size() / total)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Estimator = Literal["straight_through", "rotation"]
-"""Names of the two."""
+"""Names of the estimators."""
 
 TINY = 1e-6
 """Length under which a vector has no direction."""
@@ -48,6 +49,24 @@ def rotation(z: Tensor, quantized: Tensor) -> Tensor:
     reflected = z - 2 * (between * z).sum(1, keepdim=True) * between
     rotated = reflected + 2 * (from_z * z).sum(1, keepdim=True) * to_q
     return straight_through(rotated * scale, quantized)
+
+
+def index_straight_through(shares: Tensor, codes: Tensor, codebook: Tensor) -> Tensor:
+    """``codebook[codes]`` in value; in gradient the mixture of all codes (arXiv 1611.01144, section 2.2; 2412.02692).
+
+    The one-hot index is the hard one in value and the soft one, ``shares``, in gradient. The codebook's own gradient
+    is that of the hard index. No one-hot matrix is held.
+
+    Args:
+        shares: Of each code, ``[N, K]``.
+        codes: int64 ``[N]``.
+        codebook: ``[K, D]``.
+
+    Returns:
+        ``[N, D]``.
+    """
+    mixed = shares @ codebook.detach()
+    return F.embedding(codes, codebook) + (mixed - mixed.detach())
 
 
 ESTIMATORS: Mapping[Estimator, Callable[[Tensor, Tensor], Tensor]] = {

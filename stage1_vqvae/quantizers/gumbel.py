@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.quantizers.shapes import checked, rows_of
+from stage1_vqvae.quantizers.estimators import index_straight_through
+from stage1_vqvae.quantizers.shapes import checked, embed, rows_of
 
 
 class GumbelSoftmax(Quantizer):
@@ -18,7 +18,7 @@ class GumbelSoftmax(Quantizer):
     A linear map gives each vector logits of all K codes. In training a code is drawn from them, and its gradient is
     that of the softmax of the perturbed logits at temperature τ, which falls along a half cosine. In evaluation the
     likeliest code is taken. The loss is the Kullback-Leibler divergence to the uniform prior, a mean over vectors of
-    nats, by its weight. Holds N × K numbers, as the softmax needs them.
+    nats, by its weight. The softmax holds N × K numbers. :meth:`step` counts the steps of the temperature.
 
     Args:
         dim: D, channels of a vector.
@@ -73,26 +73,32 @@ class GumbelSoftmax(Quantizer):
         with torch.autocast(z.device.type, enabled=False):
             z = checked(z, self.dim)
             logits = self.logits(rows_of(z))  # [N, K]
-            shares = F.gumbel_softmax(logits, self.temperature()) if self.training else logits.softmax(1)
-            codes = (shares if self.training else logits).argmax(1).view(z.shape[0], *z.shape[2:])
-            vectors = self.lookup(codes)
-            # In value the one code; in gradient the mixture's to the logits and the one code's to the codebook.
-            mixed = (shares @ self.codebook.detach()).view(*codes.shape, self.dim).movedim(-1, 1)
-            return Quantized(vectors + (mixed - mixed.detach()), codes, self.kl * _divergence(logits))
+            shares = self._drawn(logits) if self.training else logits.softmax(1)
+            codes = (shares if self.training else logits).argmax(1)
+            vectors = index_straight_through(shares, codes, self.codebook)
+            grid = (z.shape[0], *z.shape[2:])
+            return Quantized(
+                vectors.view(*grid, self.dim).movedim(-1, 1), codes.view(grid), self.kl * _divergence(logits)
+            )
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial]``."""
-        return F.embedding(codes, self.codebook).movedim(-1, 1)
+        return embed(codes, self.codebook)
 
     def step(self) -> None:
         """Go on in the schedule of the temperature."""
         self.steps += 1
 
-    def temperature(self) -> float:
-        """τ at the present step."""
+    def temperature(self) -> Tensor:
+        """τ at the present step, a scalar on the device."""
         start, end = self.temperatures
-        progress = min(int(self.steps) / self.anneal_steps, 1)
-        return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+        progress = (self.steps.to(self.codebook.dtype) / self.anneal_steps).clamp(max=1)
+        return end + (start - end) * (1 + torch.cos(math.pi * progress)) / 2
+
+    def _drawn(self, logits: Tensor) -> Tensor:
+        """A sample of the Gumbel-softmax distribution of ``logits [N, K]``: shares of the codes, ``[N, K]``."""
+        noise = -torch.empty_like(logits).exponential_().log()
+        return ((logits + noise) / self.temperature()).softmax(1)
 
 
 def _divergence(logits: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from stage1_vqvae.quantizers.search import Metric, nearest, unit_length
 def kmeans(points: Tensor, clusters: int, iterations: int = 10, metric: Metric = "euclidean") -> Tensor:
     """Lloyd's algorithm from the first ``clusters`` points (repeated where there are fewer): centres ``[K, D]``.
 
-    Points come shuffled, so the first are a random start. An empty cluster keeps its centre.
+    The points are expected in random order, so that the first ones are a random start. An empty cluster keeps its
+    centre.
 
     Args:
         points: ``[N, D]``, N at least 1.

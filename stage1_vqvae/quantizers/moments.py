@@ -17,7 +17,7 @@ def moments_over_ranks(rows: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         rows: This rank's part, ``[n, D]``.
     """
-    count = rows.new_tensor([len(rows)])
+    count = rows.new_full((1,), len(rows))
     total = rows.sum(0)
     sum_over_ranks(count, total)
     mean = total / count

@@ -1,4 +1,4 @@
-"""Product quantization: groups of channels, each with a quantizer of its own."""
+"""Product quantization: groups of channels, with a codebook each or with one for all."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import torch
 from torch import Tensor
 
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.quantizers.composite import Composite
+from stage1_vqvae.quantizers.composite import Composite, Copies
 from stage1_vqvae.quantizers.shapes import checked
 
 
-class Product(Composite):
-    """Splits the channels into groups of equal size and quantizes each on its own (heads, product quantization).
+class Product(Copies):
+    """Splits the channels into groups of equal size and quantizes each with a codebook of its own.
 
-    G groups of K codes tell K^G vectors apart. The loss is the mean of the groups'.
+    G groups of K codes tell K^G vectors apart (product quantization, doi 10.1109/TPAMI.2010.57). The loss is the mean
+    of the groups'.
 
     Args:
         quantizer: Any quantizer; D is its number of channels times the groups.
         groups: G.
+
+    Raises:
+        ValueError: If there is no group.
 
     Shape: ``z [B, D, *spatial]`` to vectors of that shape and codes ``[B, *spatial, G]``.
     """
@@ -44,3 +48,54 @@ class Product(Composite):
         """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial, G]``."""
         groups = zip(self.parts(), self._split(codes), strict=True)
         return torch.cat([quantizer.lookup(part) for quantizer, part in groups], dim=1)
+
+
+class MultiHead(Composite):
+    """Splits the channels into heads of equal size and quantizes all of them with one shared codebook.
+
+    Args:
+        quantizer: Any quantizer; D is its number of channels times the heads.
+        heads: H.
+
+    Raises:
+        ValueError: If there is no head.
+
+    Shape: ``z [B, D, *spatial]`` to vectors of that shape and codes ``[B, *spatial, H]``.
+    """
+
+    def __init__(self, quantizer: Quantizer, heads: int = 4) -> None:
+        super().__init__()
+        if heads < 1:
+            raise ValueError(f"heads is at least 1, got {heads}")
+        self.quantizer = quantizer
+        self.heads = heads
+        self.dim = quantizer.dim * heads
+        self.codebook_sizes = quantizer.codebook_sizes * heads
+
+    def parts(self) -> list[Quantizer]:
+        """The shared quantizer."""
+        return [self.quantizer]
+
+    def forward(self, z: Tensor) -> Quantized:
+        """Quantize ``z [B, D, *spatial]``.
+
+        Raises:
+            ValueError: If z has not D channels.
+        """
+        heads = checked(z, self.dim).unflatten(1, (self.heads, -1)).transpose(1, 2)  # [B, D / H, H, *spatial]
+        vectors, codes, loss = self.quantizer(heads)
+        return Quantized(vectors.transpose(1, 2).flatten(1, 2), self._join(codes), loss)
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial, H]``."""
+        depth = len(self.quantizer.codebook_sizes)
+        deep = codes if len(self.codebook_sizes) > 1 else codes[..., None]
+        heads = deep.unflatten(-1, (self.heads, depth)).movedim(-2, 1)  # [B, H, *spatial, depth]
+        vectors = self.quantizer.lookup(heads if depth > 1 else heads.squeeze(-1))
+        return vectors.transpose(1, 2).flatten(1, 2)
+
+    def _join(self, codes: Tensor) -> Tensor:
+        """The inner codes ``[B, H, *spatial]`` or ``[B, H, *spatial, depth]`` as ``[B, *spatial, H · depth]``."""
+        deep = codes if len(self.quantizer.codebook_sizes) > 1 else codes[..., None]
+        joined = deep.movedim(1, -2).flatten(-2).contiguous()
+        return joined if len(self.codebook_sizes) > 1 else joined.squeeze(-1)

@@ -1,10 +1,26 @@
-"""One batch spread over many processes: sums and rows of the whole of it, identical on every rank."""
+"""One batch spread over many processes: sums and random rows of the whole of it, identical on every rank."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from stage1_vqvae.hashing import uniform_per_draw
+
+
+class Sample(NamedTuple):
+    """Random rows of a batch.
+
+    Attributes:
+        rows: ``[count, D]``; behind the first ``number`` of them are zeros.
+        number: How many rows there are, an int64 scalar on the device.
+    """
+
+    rows: Tensor
+    number: Tensor
 
 
 def is_distributed() -> bool:
@@ -13,40 +29,65 @@ def is_distributed() -> bool:
 
 
 def sum_over_ranks(*tensors: Tensor) -> None:
-    """Replace each tensor by its sum over ranks."""
+    """Replace each tensor, all of one precision and on one device, by its sum over ranks: one reduction for all."""
+    if not is_distributed():
+        return
+    joined = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(joined)
+    for tensor, total in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(total.view_as(tensor))
+
+
+def from_first_rank(*tensors: Tensor) -> None:
+    """Replace each tensor by the first rank's: what each computed alone may differ in the last bits."""
     if is_distributed():
         for tensor in tensors:
-            dist.all_reduce(tensor)
+            dist.broadcast(tensor, src=0)
 
 
-def pick_rows(rows: Tensor, count: int, seed: int) -> Tensor:
-    """Random rows of the joined batch (the ranks' rows in rank order): the same on every rank, however it is split.
+def place_on_every_rank(value: Tensor) -> Tensor:
+    """``[ranks]`` with this rank's scalar in its place and zeros elsewhere: summed over ranks, everyone's."""
+    if not is_distributed():
+        return value[None]
+    places = value.new_zeros(dist.get_world_size())
+    places[dist.get_rank()] = value
+    return places
+
+
+def sample_rows(rows: Tensor, counted: Tensor, counts: Tensor, count: int, seed: Tensor | int) -> Sample:
+    """Random rows of the joined batch, the ranks' counted rows in rank order, without replacement, in random order.
+
+    The same on every rank, and the same however the batch is spread over ranks. Nothing is read back from the device:
+    the joined batch is cut into as many strata of rows as are asked for, and one row of each is taken by a hash of the
+    seed. That costs ``count`` rows, however many there are to choose from.
 
     Every rank must call this, also one with no rows.
 
     Args:
         rows: This rank's part, ``[n, D]``.
-        count: How many rows to pick.
-        seed: Chooses the rows, together with the joined batch's size.
-
-    Returns:
-        ``[min(count, N), D]`` for a joined batch of N rows, without replacement.
+        counted: Which of its rows may be chosen, bool ``[n]``.
+        counts: Number of counted rows of each rank, ``[ranks]``.
+        count: How many rows to choose; fewer where there are not as many.
+        seed: Chooses them; an int64 scalar or a number.
     """
-    before, total = _place(len(rows), rows.device)
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(total, generator=generator)[:count].to(rows.device)  # positions in the joined batch
-    mine = (chosen >= before) & (chosen < before + len(rows))
-    picked = rows.new_zeros(len(chosen), rows.shape[1])
-    picked[mine] = rows[chosen[mine] - before]
+    counts = counts.long()
+    total, before = counts.sum(), counts[: dist.get_rank()].sum() if is_distributed() else 0
+    number = total.clamp(max=count)
+    slots = torch.arange(count, device=rows.device)
+    strata = number.clamp(min=1)
+    start, end = ((slot * total + strata - 1) // strata for slot in (slots, slots + 1))
+    uniform = uniform_per_draw(slots + seed * 2**32, seed=0, count=3)
+    chosen = (start + (uniform[:, 0] * (end - start)).long()).minimum(end - 1)
+    turned = (uniform[0, 2] * total).long()  # strata differ in size by one row: turned around, every row is as likely
+    chosen = (chosen + turned) % total.clamp(min=1)
+    order = uniform[:, 1].masked_fill(slots >= number, 2).argsort(stable=True)  # what there is comes first
+    own = chosen[order] - before  # by this rank's counted rows
+    places = counted.cumsum(0)
+    if len(rows) == 0:
+        picked = rows.new_zeros(count, rows.shape[1])
+    else:
+        mine = (own >= 0) & (own < places[-1]) & (slots < number)
+        where = torch.searchsorted(places, own + 1).clamp(max=len(rows) - 1)
+        picked = torch.where(mine[:, None], rows[where], 0)
     sum_over_ranks(picked)
-    return picked
-
-
-def _place(n: int, device: torch.device) -> tuple[int, int]:
-    """Rows on the ranks before this one, and on all ranks."""
-    if not is_distributed():
-        return 0, n
-    counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
-    counts[dist.get_rank()] = n
-    dist.all_reduce(counts)
-    return int(counts[: dist.get_rank()].sum()), int(counts.sum())
+    return Sample(picked, number)

@@ -1,7 +1,8 @@
-"""What quantizers take, and vectors as rows."""
+"""Shapes of vectors and codes: checks, rows, lookups."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -10,13 +11,19 @@ def checked(z: Tensor, dim: int) -> Tensor:
     """``z [B, D, *spatial]`` in float32.
 
     Raises:
-        ValueError: If z has not D channels, or no spatial axis.
+        ValueError: If z has not D channels on its second axis.
     """
-    if z.ndim < 3 or z.shape[1] != dim:
-        raise ValueError(f"vectors [B, {dim}, *spatial] expected, got {list(z.shape)}")
+    if z.ndim < 2 or z.shape[1] != dim:
+        last = " (for [B, *spatial, D] wrap the quantizer in ChannelLast)" if z.ndim > 2 and z.shape[-1] == dim else ""
+        raise ValueError(f"vectors [B, {dim}, *spatial] expected, got {list(z.shape)}{last}")
     return z.float()
 
 
 def rows_of(z: Tensor) -> Tensor:
     """``z [B, D, *spatial]`` as ``[N, D]``, N counting samples first and then positions in raster order."""
     return rearrange(z, "b d ... -> (b ...) d")
+
+
+def embed(codes: Tensor, codebook: Tensor) -> Tensor:
+    """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial]`` in ``codebook [K, D]``."""
+    return F.embedding(codes, codebook).movedim(-1, 1)

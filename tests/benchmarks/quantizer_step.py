@@ -18,8 +18,7 @@ Step = Callable[[Tensor], None]
 
 def ours(codes: int, dim: int, device: str) -> Step:
     """This project's quantizer; forward, backward and update."""
-    quantizer = EMAVectorQuantizer(dim, codes).to(device)
-    quantizer.started.fill_(True)  # k-means is not part of a step
+    quantizer = EMAVectorQuantizer(dim, codes, init="random").to(device)  # k-means is not part of a step
 
     def step(z: Tensor) -> None:
         quantized = quantizer(z)

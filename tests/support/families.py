@@ -2,21 +2,32 @@
 
 import torch
 
-from stage1_vqvae.quantizers.fsq import FSQ
-from stage1_vqvae.quantizers.gumbel import GumbelSoftmax
-from stage1_vqvae.quantizers.lookup_free import BinarySpherical, LookupFree
-from stage1_vqvae.quantizers.product import Product
-from stage1_vqvae.quantizers.residual import Residual
-from stage1_vqvae.quantizers.simvq import SimVQ
-from stage1_vqvae.quantizers.vector import EMAVectorQuantizer, VectorQuantizer
+from stage1_vqvae.quantizers import (
+    FSQ,
+    IBQ,
+    BinarySpherical,
+    DiVeQ,
+    EMAVectorQuantizer,
+    GumbelSoftmax,
+    LookupFree,
+    MultiHead,
+    Product,
+    Projected,
+    Residual,
+    SimVQ,
+    VectorQuantizer,
+)
 
 SMALL = {"dim": 4, "codebook_size": 9}
 FAMILIES = {
     "gradient": lambda: VectorQuantizer(**SMALL),
     "ema": lambda: EMAVectorQuantizer(**SMALL),
     "ema cosine rotation": lambda: EMAVectorQuantizer(**SMALL, metric="cosine", gradient="rotation"),
+    "ema random start": lambda: EMAVectorQuantizer(**SMALL, init="random"),
     "simvq": lambda: SimVQ(**SMALL),
     "simvq rotation": lambda: SimVQ(**SMALL, gradient="rotation"),
+    "diveq": lambda: DiVeQ(**SMALL),
+    "ibq": lambda: IBQ(**SMALL),
     "fsq": lambda: FSQ([4, 3, 5]),
     "lfq": lambda: LookupFree(dim=4),
     "bsq": lambda: BinarySpherical(dim=4),
@@ -26,6 +37,8 @@ FAMILIES = {
     "residual fsq": lambda: Residual(FSQ([5, 4, 3, 3]), depth=3, commitment_cost=0.0, scale=0.3),
     "product gradient": lambda: Product(VectorQuantizer(**SMALL), groups=2),
     "product of residuals": lambda: Product(Residual(EMAVectorQuantizer(dim=2, codebook_size=5), depth=2), groups=2),
+    "heads of ema": lambda: MultiHead(EMAVectorQuantizer(dim=2, codebook_size=9), heads=2),
+    "projected cosine": lambda: Projected(EMAVectorQuantizer(dim=2, codebook_size=9, metric="cosine"), dim=4),
 }
 
 

@@ -4,7 +4,6 @@ import copy
 from itertools import pairwise
 
 import numpy as np
-import pytest
 import torch
 
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer, VectorQuantizer
@@ -31,21 +30,27 @@ def train(quantizer, parts):
     return states
 
 
-def _train_part(rank, quantizer, share):
-    quantizer = copy.deepcopy(quantizer)  # both processes were given the same memory
-    parts = [batch[:share] if rank == 0 else batch[share:] for batch in batches()]
-    return {str(step): state for step, state in enumerate(train(quantizer, parts))}
+def _train_parts(rank, quantizers):
+    found = {}
+    for name, (quantizer, share) in quantizers.items():
+        quantizer = copy.deepcopy(quantizer)  # both processes were given the same memory
+        parts = [batch[:share] if rank == 0 else batch[share:] for batch in batches()]
+        found[name] = {str(step): state for step, state in enumerate(train(quantizer, parts))}
+    return found
 
 
-@pytest.mark.parametrize("family", [EMAVectorQuantizer, VectorQuantizer])
-@pytest.mark.parametrize("share", [3, 6])  # the second leaves rank 1 with nothing to contribute
-def test_two_ranks_equal_one_process_at_every_step(family, share):
-    alone = train(build(family), batches())
-    assert any(not torch.equal(one["codebook"], two["codebook"]) for one, two in pairwise(alone))
-    assert any((two["idle"] < one["idle"]).any() and two["usage"].eq(0).any() for one, two in pairwise(alone))
+def test_two_ranks_equal_one_process_at_every_step():
+    families = (EMAVectorQuantizer, VectorQuantizer)
+    shares = (3, 6)  # the second leaves rank 1 with nothing to contribute
     # Built here, before there is a process group.
-    first, second = on_two_ranks(_train_part, build(family), share)
-    for step, expected in enumerate(alone):
-        for name, value in expected.items():
-            np.testing.assert_array_equal(first[str(step)][name], second[str(step)][name])
-            np.testing.assert_allclose(first[str(step)][name], value.numpy(), rtol=1e-5, atol=1e-5)
+    quantizers = {f"{family.__name__} {share}": (build(family), share) for family in families for share in shares}
+    first, second = on_two_ranks(_train_parts, quantizers)
+    for case, (quantizer, _) in quantizers.items():
+        alone = train(copy.deepcopy(quantizer), batches())
+        assert any(not torch.equal(one["codebook"], two["codebook"]) for one, two in pairwise(alone))
+        assert any((two["idle"] < one["idle"]).any() and two["usage"].eq(0).any() for one, two in pairwise(alone))
+        for step, expected in enumerate(alone):
+            for name, value in expected.items():
+                found = first[case][str(step)][name]
+                np.testing.assert_array_equal(found, second[case][str(step)][name])
+                np.testing.assert_allclose(found, value.numpy(), rtol=1e-5, atol=1e-5, err_msg=f"{case} {step} {name}")

@@ -41,7 +41,7 @@ def test_beta_weighs_the_encoders_side_alone():
 def test_one_code_in_use_moves_all_and_the_frozen_part_stays():
     torch.manual_seed(0)
     quantizer = SimVQ(dim=3, codebook_size=9)
-    quantizer.started.fill_(True)
+    quantizer._set_started(True)
     frozen, before = quantizer.frozen.clone(), effective(quantizer)
     quantizer(torch.full((1, 3, 1), 2.0)).loss.backward()
     with torch.no_grad():
