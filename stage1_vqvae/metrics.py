@@ -54,8 +54,10 @@ class CodeUse(Metric):
 
 def count_codes(codes: Tensor, layout: CodeLayout) -> Tensor:
     """How often each code of each grid occurs in ``codes [B, T]``: int64 ``[grids, K]``."""
-    parts = layout.split(codes)
-    return torch.stack([torch.bincount(part.flatten(), minlength=layout.vocabulary) for part in parts])
+    counts = torch.zeros(len(layout.grids), layout.vocabulary, dtype=torch.int64, device=codes.device)
+    for row, part in zip(counts, layout.split(codes), strict=True):
+        row.index_add_(0, part.flatten(), torch.ones_like(part).flatten())  # bincount would wait for the device
+    return counts
 
 
 def use_of_codes(counts: Tensor, layout: CodeLayout) -> dict[str, Tensor]:

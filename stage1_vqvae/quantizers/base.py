@@ -33,8 +33,8 @@ class Quantizer(nn.Module, ABC):
 
     In eval mode nothing in the module changes, codes are deterministic, and ``lookup(forward(z).codes)`` equals
     ``forward(z).vectors`` exactly. A quantizer computes in float32, also under autocast and in a model that was
-    converted to bfloat16: lower precision would move codes. A training step reads nothing back from the device, apart
-    from the first one of families that start at their data.
+    converted to bfloat16: lower precision would move codes. A training step reads nothing back from the device,
+    apart from the first one on several ranks and the first one after loading a state.
 
     A subclass sets the attributes, defines :meth:`forward` and :meth:`lookup`, and :meth:`reset_parameters` if it has
     any state. Its loss weighs the term that commits the encoder to the codes by :attr:`commitment_cost`.

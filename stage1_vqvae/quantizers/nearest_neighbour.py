@@ -56,7 +56,7 @@ class NearestNeighbour(Quantizer):
         self.gradient = gradient
         self.metric = metric
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        self._started_for_sure = False
+        self._started: bool | None = False  # the same on the host; None after loading, when the device has to be asked
 
     started: Tensor
 
@@ -100,21 +100,21 @@ class NearestNeighbour(Quantizer):
         return F.mse_loss(nearby, z.detach()) + self.commitment_cost * F.mse_loss(z, nearby.detach())
 
     def _start(self, rows: Tensor) -> None:
-        """Start the codebook at ``rows [N, D]``, the first that were seen in training."""
+        """Start the codebook at ``rows [N, D]``, the first that are seen in training, and :meth:`_set_started`."""
 
     def _observe(self, rows: Tensor, codes: Tensor) -> None:
         """Gather what one training pass says of the codebook: ``rows [N, D]`` of ``codes [N]``."""
 
     def _has_started(self) -> bool:
-        """Whether the codebook has its start. Read from the device until it has, and from then on known here."""
-        if not self._started_for_sure:
-            self._started_for_sure = bool(self.started)
-        return self._started_for_sure
+        """Whether the codebook has its start."""
+        if self._started is None:
+            self._started = bool(self.started)
+        return self._started
 
     def _set_started(self, started: bool) -> None:
         self.started.fill_(started)
-        self._started_for_sure = started
+        self._started = started
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        self._started_for_sure = False
+        self._started = None

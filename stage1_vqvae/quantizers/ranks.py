@@ -38,6 +38,15 @@ def sum_over_ranks(*tensors: Tensor) -> None:
         tensor.copy_(total.view_as(tensor))
 
 
+def number_on_all_ranks(rows: Tensor) -> int:
+    """How many rows all ranks have together, on the host: on several ranks this waits for the others."""
+    if not is_distributed():
+        return len(rows)
+    total = torch.full((1,), len(rows), device=rows.device)
+    dist.all_reduce(total)
+    return int(total)
+
+
 def from_first_rank(*tensors: Tensor) -> None:
     """Replace each tensor by the first rank's: what each computed alone may differ in the last bits."""
     if is_distributed():

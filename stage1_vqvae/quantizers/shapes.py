@@ -24,6 +24,11 @@ def rows_of(z: Tensor) -> Tensor:
     return rearrange(z, "b d ... -> (b ...) d")
 
 
+def finite(rows: Tensor) -> Tensor:
+    """Which of ``rows [N, D]`` are finite, bool ``[N]``: those whose sum is, in one pass over them."""
+    return rows.sum(1).isfinite()
+
+
 def embed(codes: Tensor, codebook: Tensor) -> Tensor:
     """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial]`` in ``codebook [K, D]``."""
     return F.embedding(codes, codebook).movedim(-1, 1)

@@ -10,6 +10,9 @@ from stage1_vqvae.quantizers.moments import moments_over_ranks
 from stage1_vqvae.quantizers.nearest_neighbour import NearestNeighbour
 from stage1_vqvae.quantizers.ranks import from_first_rank
 
+RIDGE = 1e-6
+"""Share of the mean variance that is added to the variance of every channel."""
+
 
 class SimVQ(NearestNeighbour):
     """Nearest-neighbour quantization with the codebook ``C W + b``, C frozen noise (arXiv 2411.02038, section 4).
@@ -63,9 +66,12 @@ class SimVQ(NearestNeighbour):
     def _start(self, rows: Tensor) -> None:
         """Give the codes the moments of ``rows [N, D]`` of all ranks."""
         mean, covariance = moments_over_ranks(rows)
-        if mean.isfinite().all() and covariance.isfinite().all():
-            variance, axes = torch.linalg.eigh(covariance)
-            self.map.weight.copy_(axes * variance.clamp(min=0).sqrt())
-            self.map.bias.copy_(mean)
-            from_first_rank(self.map.weight, self.map.bias)
-            self._set_started(True)
+        # A little of every direction, for batches that do not span them all. The variant that checks its input on the
+        # host is not needed: what fails is not finite.
+        covariance.diagonal().add_(RIDGE * covariance.diagonal().mean())
+        root = torch.linalg.cholesky_ex(covariance).L
+        known = root.isfinite().all() & (root.diagonal() > 0).all()  # without it the map keeps its random start
+        self.map.weight.copy_(torch.where(known, root, self.map.weight))
+        self.map.bias.copy_(torch.where(known, mean, self.map.bias))
+        from_first_rank(self.map.weight, self.map.bias)
+        self._set_started(True)

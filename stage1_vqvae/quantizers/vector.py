@@ -13,8 +13,15 @@ from torch import Tensor, nn
 from stage1_vqvae.quantizers.estimators import Estimator
 from stage1_vqvae.quantizers.kmeans import kmeans
 from stage1_vqvae.quantizers.nearest_neighbour import NearestNeighbour
-from stage1_vqvae.quantizers.ranks import from_first_rank, place_on_every_rank, sample_rows, sum_over_ranks
+from stage1_vqvae.quantizers.ranks import (
+    from_first_rank,
+    number_on_all_ranks,
+    place_on_every_rank,
+    sample_rows,
+    sum_over_ranks,
+)
 from stage1_vqvae.quantizers.search import Metric
+from stage1_vqvae.quantizers.shapes import finite
 
 POINTS_PER_CODE = 32
 """Encoder outputs per code that the k-means start looks at, at most."""
@@ -168,13 +175,14 @@ class VectorQuantizer(NearestNeighbour):
         size, counted = self.codebook_sizes[0], finite(rows)
         counts = place_on_every_rank(counted.sum())
         sum_over_ranks(counts)
-        sample = sample_rows(rows, counted, counts, size * POINTS_PER_CODE, seed=0)
-        points = sample.rows[: int(sample.number)]
-        if len(points):
-            self.codebook.copy_(kmeans(points, size, metric=self.metric))
-            from_first_rank(self.codebook)
-            self.idle[len(points) :] = self.revive_after  # repeats of the codes before: never nearest
-            self._set_started(True)
+        points = min(size * POINTS_PER_CODE, number_on_all_ranks(rows))
+        sample = sample_rows(rows, counted, counts, points, seed=0)
+        centres = kmeans(*sample, size, metric=self.metric)
+        self.codebook.copy_(torch.where(sample.number > 0, centres, self.codebook))
+        from_first_rank(self.codebook)
+        # Codes beyond the number of points repeat those before and are never nearest: the next batch is for them.
+        self.idle.masked_fill_(torch.arange(size, device=rows.device) >= sample.number, self.revive_after)
+        self._set_started(True)
 
     def _observe(self, rows: Tensor, codes: Tensor) -> None:
         counted = finite(rows)
@@ -254,8 +262,3 @@ class EMAVectorQuantizer(VectorQuantizer):
         after = self.usage.lerp(seen, weight).clamp_(min=torch.finfo(self.usage.dtype).tiny)
         drift = sums[0].addcmul(seen[:, None], self.codebook, value=-1)
         self.codebook += drift.mul_((weight / after)[:, None])
-
-
-def finite(rows: Tensor) -> Tensor:
-    """Which of ``rows [N, D]`` are finite, bool ``[N]``: those whose sum is, in one pass over them."""
-    return rows.sum(1).isfinite()

@@ -210,20 +210,28 @@ def exported(method, model, argument):
 
 
 def _train_on_rank(rank):
-    states = {}
+    found = {}
     for name in FAMILIES:
         quantizer = built(name)
         for step in range(3):
             z = torch.randn(8, quantizer.dim, 6, generator=torch.Generator().manual_seed(step))
-            quantizer(z[:4] if rank == 0 else z[4:])
+            own = (z[:4] if rank == 0 else z[4:]).requires_grad_()
+            quantized = quantizer(own)
+            (quantized.loss + quantized.vectors.square().mean()).backward()
+            gradients = {f"gradient of {key}": value.grad for key, value in quantizer.named_parameters()}
+            for gradient in gradients.values():  # as DistributedDataParallel does
+                torch.distributed.all_reduce(gradient)
             quantizer.step()
-            states[f"{name} {step}"] = state(quantizer)
-    return states
+            quantizer.zero_grad()
+            found[f"{name} {step}"] = state(quantizer) | gradients | {"codes": quantizer.eval()(z).codes}
+            quantizer.train()
+    return found
 
 
 def test_two_ranks_hold_the_same_state_at_every_step():
     first, second = on_two_ranks(_train_on_rank)
     assert len(first) == 3 * len(FAMILIES)
     for step, values in first.items():
+        assert values, step
         for name, value in values.items():
             np.testing.assert_array_equal(value, second[step][name], err_msg=f"{step} {name}")

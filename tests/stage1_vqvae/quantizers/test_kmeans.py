@@ -1,7 +1,12 @@
 import numpy as np
 import torch
 
-from stage1_vqvae.quantizers.kmeans import kmeans
+from stage1_vqvae.quantizers import kmeans as module
+
+
+def kmeans(points, clusters, **options):
+    """Of all points."""
+    return module.kmeans(points, torch.tensor(len(points)), clusters, **options)
 
 
 def test_equals_lloyd_in_numpy():
@@ -41,3 +46,14 @@ def test_precision_is_the_points_own_whatever_the_default():
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(found, expected)
+
+
+def test_zeros_behind_the_points_do_not_count():
+    torch.manual_seed(0)
+    points = torch.randn(50, 3) + 1
+    padded = torch.cat([points, torch.zeros(30, 3)])
+    for metric in ("euclidean", "cosine"):
+        found = module.kmeans(padded, torch.tensor(50), 6, metric=metric)
+        torch.testing.assert_close(found, kmeans(points, 6, metric=metric))
+    few = module.kmeans(torch.cat([points[:2], torch.zeros(9, 3)]), torch.tensor(2), 5)
+    assert torch.equal(few.unique(dim=0), points[:2].unique(dim=0))
