@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 LEVELS = 256
 """Values that a sub-pixel takes."""
@@ -21,7 +22,7 @@ HALF_BIN = 1 / (LEVELS - 1)
 """Half the distance of two levels in [-1, 1]."""
 
 LOG_SCALES = (-7.0, 7.0)
-"""Where the logarithms of scales stay; the lower bound is PixelCNN++'s, an eighth of a bin."""
+"""Bounds of the logarithms of scales; the lower one is PixelCNN++'s, an eighth of a bin."""
 
 
 class Likelihood(ABC):
@@ -77,7 +78,7 @@ class Likelihood(ABC):
             outputs.float(), "b (c p m) h w -> p b c m h w", p=self.outputs(1) // self.mixture, m=self.mixture
         )
         log_weights = F.log_softmax(parts[2], dim=2) if self.mixture > 1 else torch.zeros_like(parts[0])
-        return parts[0], parts[1].clamp(*LOG_SCALES), log_weights
+        return parts[0], BoundedLogScale.apply(parts[1]), log_weights
 
     @abstractmethod
     def _log_below(self, z: Tensor) -> Tensor:
@@ -120,6 +121,31 @@ class Gaussian(Likelihood):
         right = torch.where(mirrored, -lower, upper)
         log_right = self._log_below(right)
         return log_right + log1mexp(log_right - self._log_below(left))
+
+
+class BoundedLogScale(torch.autograd.Function):
+    """Clamps to :data:`LOG_SCALES`; outside, gradients that lead back inside pass and the others are 0.
+
+    A plain clamp has no gradient outside: a scale that was once beyond a bound would stay there.
+    """
+
+    @staticmethod
+    def forward(log_scales: Tensor) -> Tensor:
+        """The clamped values of ``log_scales``, of any shape."""
+        return log_scales.clamp(*LOG_SCALES)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Remember where the values were."""
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        """The gradient to the values: a step of descent goes against it."""
+        (log_scales,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        lower, upper = LOG_SCALES
+        outward = (log_scales < lower) & (gradient > 0) | (log_scales > upper) & (gradient < 0)
+        return gradient.masked_fill(outward, 0)
 
 
 def log1mexp(x: Tensor) -> Tensor:

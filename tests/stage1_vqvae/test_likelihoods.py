@@ -64,6 +64,35 @@ def test_gradients_are_finite_at_extremes(family, location, log_scale):
     assert outputs.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("family", [DiscretizedLogistic, Gaussian])
+def test_scales_beyond_a_bound_come_back_and_go_no_further(family):
+    def gradient(level, log_scale):
+        outputs = torch.tensor([0.0, log_scale])[None, :, None, None].requires_grad_()
+        family().nats(outputs, LEVELS[None, None, None, level : level + 1]).backward()
+        return outputs.grad[0, 1].item()
+
+    far, near = 200, 128  # from a location of 0
+    for log_scale in (-7.5, -20.0):
+        assert gradient(far, log_scale) == pytest.approx(gradient(far, -7.0), rel=1e-5)  # wants a larger scale
+        assert gradient(far, log_scale) < 0
+    assert gradient(128, -9.0) <= 0  # and would not get smaller where it fits
+    for log_scale in (7.5, 20.0):
+        assert gradient(near, log_scale) == pytest.approx(gradient(near, 7.0), rel=1e-5)  # wants a smaller one
+        assert gradient(near, log_scale) > 0
+
+
+def test_a_scale_far_beyond_its_bound_is_trained_back():
+    likelihood = DiscretizedLogistic()
+    outputs = torch.tensor([0.0, -12.0])[None, :, None, None].requires_grad_()
+    optimizer = torch.optim.Adam([outputs], 0.1)
+    images = LEVELS[[90, 160]][:, None, None, None]
+    for _ in range(400):
+        optimizer.zero_grad()
+        likelihood.nats(outputs.expand(2, -1, -1, -1), images).mean().backward()
+        optimizer.step()
+    assert -3 < outputs[0, 1].item() < 0
+
+
 def test_training_moves_the_distribution_to_the_data():
     likelihood = DiscretizedLogistic(2)
     outputs = torch.randn(1, 6, 1, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
