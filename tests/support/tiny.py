@@ -22,6 +22,16 @@ QUANTIZERS = {
         "stage1.quantizer.quantizer.codebook_size=16",
         "stage1.quantizer.groups=2",
     ],
+    "multi_head": [
+        "stage1.quantizer.quantizer.dim=2",
+        "stage1.quantizer.quantizer.codebook_size=16",
+        "stage1.quantizer.heads=2",
+    ],
+    "projected": [
+        "stage1.quantizer.quantizer.dim=2",
+        "stage1.quantizer.quantizer.codebook_size=16",
+        "stage1.quantizer.dim=4",
+    ],
 }
 REST = [
     "experiment=mnist5k",
