@@ -2,7 +2,6 @@
 
 import hashlib
 
-import numpy as np
 import pytest
 import torch
 
@@ -210,28 +209,27 @@ def exported(method, model, argument):
 
 
 def _train_on_rank(rank):
+    """A hash of everything that ranks have to agree on, by family, step and name."""
     found = {}
     for name in FAMILIES:
         quantizer = built(name)
         for step in range(3):
             z = torch.randn(8, quantizer.dim, 6, generator=torch.Generator().manual_seed(step))
-            own = (z[:4] if rank == 0 else z[4:]).requires_grad_()
-            quantized = quantizer(own)
+            quantized = quantizer((z[:4] if rank == 0 else z[4:]).requires_grad_())
             (quantized.loss + quantized.vectors.square().mean()).backward()
-            gradients = {f"gradient of {key}": value.grad for key, value in quantizer.named_parameters()}
-            for gradient in gradients.values():  # as DistributedDataParallel does
+            held = {f"gradient of {key}": value.grad for key, value in quantizer.named_parameters()}
+            for gradient in held.values():  # as DistributedDataParallel does
                 torch.distributed.all_reduce(gradient)
             quantizer.step()
             quantizer.zero_grad()
-            found[f"{name} {step}"] = state(quantizer) | gradients | {"codes": quantizer.eval()(z).codes}
+            held |= state(quantizer) | {"codes": quantizer.eval()(z).codes}
             quantizer.train()
+            for key, value in held.items():
+                found[f"{name}, step {step}, {key}"] = hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
     return found
 
 
 def test_two_ranks_hold_the_same_state_at_every_step():
     first, second = on_two_ranks(_train_on_rank)
-    assert len(first) == 3 * len(FAMILIES)
-    for step, values in first.items():
-        assert values, step
-        for name, value in values.items():
-            np.testing.assert_array_equal(value, second[step][name], err_msg=f"{step} {name}")
+    assert {name.split(",")[0] for name in first} == set(FAMILIES)
+    assert {name for name, value in first.items() if value != second[name]} == set()
