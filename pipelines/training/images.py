@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.console import console
 from pipelines.config.instantiate import build
@@ -73,7 +75,7 @@ class RunImages:
         try:
             return self.opened
         except (ValueError, OSError) as error:
-            console.print(f"[yellow]![/] images not compared with those that were used: {error}")
+            console.print(f"[yellow]![/] images not compared with those that were used: {escape(str(error))}")
             return None
 
     def remember(self, run: RunFolder) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from stage1_vqvae.data.originals import Content, Original, Originals, printable
 from stage1_vqvae.data.preprocessing import Preprocessing, is_wide
@@ -179,6 +179,8 @@ def _has_wide_channels(image: Image.Image) -> bool:
 def _reason(content: Content, error: Exception) -> str:
     if isinstance(content, Path) and content.is_symlink() and not content.exists():
         return "a link to a file that is not there; of git-annex or DVC: fetch it"
+    if isinstance(error, UnidentifiedImageError):
+        return "cannot identify its format"
     return first_line(error)
 
 
