@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipelines.cli.arguments import without_hyphens
 from pipelines.cli.mistakes import AlreadySaid, explain, one_line
 from pipelines.cli.signals import STOPPED
 from pipelines.config.conf import CONF, groups, options
@@ -72,6 +73,8 @@ def command(config_name: str, task: str) -> Callable[[], None]:
 
     def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong; it is said here
+        os.environ["VQVAE_PRIOR_TMP"] = str(environment.temporary_folder())  # for conf/hydra, also in jobs elsewhere
+        sys.argv[1:] = without_hyphens(sys.argv[1:])
         OmegaConf.register_new_resolver("choices", choices, replace=True)  # for the text of --help
         try:
             if asked_for_info(sys.argv[1:]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 PATIENCE = 5.0
 """Seconds that another process waits for the first one to say what is wrong, before it says so itself."""
@@ -21,3 +23,8 @@ def started_processes() -> int:
 def first_process() -> bool:
     """Whether this is the first of the processes that torchrun or SLURM started, or the only one."""
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def temporary_folder() -> Path:
+    """Folder for temporary files and locks of this user on this machine; other users have their own."""
+    return Path(tempfile.gettempdir()) / f"vqvae-prior-{os.getuid()}"

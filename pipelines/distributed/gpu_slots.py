@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.distributed.environment import started_elsewhere
+from pipelines.distributed.environment import started_elsewhere, temporary_folder
 from pipelines.distributed.hardware import Hardware
 from pipelines.distributed.locks import try_lock
 
@@ -31,18 +30,13 @@ def gpu_slot(hardware: Hardware) -> Iterator[None]:
     if len(gpus) < 2:
         yield
         return
-    with free_slot(locks_of_user(), gpus) as index:
+    with free_slot(temporary_folder(), gpus) as index:
         before = torch.accelerator.current_device_index()
         torch.accelerator.set_device_index(index)  # the environment has no effect once a process has used a GPU
         try:
             yield
         finally:
             torch.accelerator.set_device_index(before)
-
-
-def locks_of_user() -> Path:
-    """Folder for locks between this user's processes on this machine."""
-    return Path(tempfile.gettempdir()) / f"vqvae-prior-{os.getuid()}"
 
 
 def visible_gpus(device_type: str) -> list[str]:

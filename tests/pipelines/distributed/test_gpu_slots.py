@@ -2,7 +2,7 @@ from contextlib import ExitStack
 
 import torch
 
-from pipelines.distributed.gpu_slots import free_slot, gpu_slot, locks_of_user, visible_gpus
+from pipelines.distributed.gpu_slots import free_slot, gpu_slot, visible_gpus
 from pipelines.distributed.hardware import Hardware
 
 
@@ -55,12 +55,3 @@ def test_a_job_on_one_of_several_gpus_takes_one(here, monkeypatch, tmp_path):
     here("cuda", 1)
     with gpu_slot(one):
         assert len(chosen) == 4
-
-
-def test_every_user_has_locks_of_their_own(monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    folders = set()
-    for user in (1000, 1001):
-        monkeypatch.setattr("os.getuid", lambda user=user: user)
-        folders.add(locks_of_user())
-    assert len(folders) == 2
