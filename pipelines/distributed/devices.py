@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -53,3 +55,21 @@ def has_bfloat16(device_type: str) -> bool:
     except (RuntimeError, TypeError, NotImplementedError):
         return False
     return product.dtype == torch.bfloat16
+
+
+@contextmanager
+def float32_products(tf32: bool) -> Iterator[None]:
+    """Compute float32 products and convolutions of CUDA GPUs in TensorFloat-32, or in float32, for the duration.
+
+    Args:
+        tf32: Whether in TensorFloat-32. By its own default torch does so for convolutions alone.
+    """
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in kinds]
+    for kind in kinds:
+        kind.fp32_precision = "tf32" if tf32 else "ieee"
+    try:
+        yield
+    finally:
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision

@@ -60,7 +60,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     found = images.opened
     check_batch_size("stage1", stage["batch_size"], len(found.train))
     data = StageData(found.train, found.validation, stage["batch_size"], seed, found.workers)
-    module = TokenizerTraining(model, objective, found.augmentation, optimization, seed)
+    module = TokenizerTraining(model, objective, found.augmentation, optimization, seed, hardware.channels_last)
     tokenizer_claim(run, settings, found).take()
     images.remember(run)
     pictures = ReconstructionImages(found.validation, run.pictures("stage1"))

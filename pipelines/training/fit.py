@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from pipelines.cli.console import console
 from pipelines.distributed import collectives
+from pipelines.distributed.devices import float32_products
 from pipelines.distributed.fsdp import ShardedPriorTraining, load_full_state
 from pipelines.distributed.hardware import Hardware
 from pipelines.distributed.lightning import trainer_options
@@ -86,9 +88,11 @@ def fit(
         callbacks=[StepSeed(data.seed), Progress(title), *callbacks, *averaging, skips, checkpoints],
     )
     _leave_signals_to_us(trainer)
+    if hardware.compile:
+        module.training_step = torch.compile(module.training_step, fullgraph=True)  # type: ignore[method-assign]
     if collectives.rank() == 0:
         check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
-    with stop:
+    with stop, float32_products(hardware.tf32):
         trainer.fit(module, datamodule=data, ckpt_path=start_of(folder), weights_only=True)
         load_full_state(module, weights_to_keep(folder, trainer.global_step, model))
         metrics = trainer.validate(module, datamodule=data, verbose=False)[0]

@@ -12,9 +12,14 @@ from torch.nn import functional as F
 from stage1_vqvae.hashing import uniform_per_draw
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Turns uint8 images ``[B, H, W, C]`` into float32 ``[B, C, H, W]`` in [-1, 1]."""
-    return images.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+def normalize(images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Turns uint8 images ``[B, H, W, C]`` into float32 ``[B, C, H, W]`` in [-1, 1].
+
+    Args:
+        images: uint8 ``[B, H, W, C]``.
+        memory_format: Of the result; ``torch.channels_last`` is how the images lie and needs no copy.
+    """
+    return images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format).float() / 127.5 - 1
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -53,18 +58,25 @@ class Augmentation:
         if not 0 <= self.scale < 1:
             raise ValueError(f"augmentation.scale is a fraction from 0 to below 1, got {self.scale}")
 
-    def __call__(self, images: Tensor, draws: Tensor, seed: int) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        draws: Tensor,
+        seed: int,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> Tensor:
         """Augments and normalises a batch.
 
         Args:
             images: uint8 ``[B, H, W, C]``.
             draws: int64 ``[B]``, the number of each draw, ``epoch * len(dataset) + index``.
             seed: Any integer; another seed gives other augmentations.
+            memory_format: Of the result, whose numbers are the same in any.
 
         Returns:
             float32 ``[B, C, H, W]`` in [-1, 1]; exactly ``images / 127.5 - 1`` when everything is off.
         """
-        batch = normalize(images)
+        batch = normalize(images, memory_format)
         if self == Augmentation():
             return batch
         uniform = uniform_per_draw(draws.to(images.device), seed, count=5)  # [B, 5]
@@ -76,7 +88,7 @@ class Augmentation:
             offsets = (uniform[:, 2:4] * (2 * self.shift + 1)).long() - self.shift  # [B, 2]
             flipped = (uniform[:, 4] < 0.5) & self.flip
             batch = _shift_and_flip(batch, offsets, flipped)
-        return batch
+        return batch.contiguous(memory_format=memory_format)
 
     def describe(self) -> dict[str, bool | int | float]:
         """Returns the settings as plain values, for manifests."""
@@ -105,4 +117,4 @@ def _shift_and_flip(images: Tensor, offsets: Tensor, flipped: Tensor) -> Tensor:
     batch = torch.arange(len(images), device=images.device)[:, None, None]
     # Advanced indices around a slice put their axes first: [B, H, W, C].
     picked = images[batch, :, rows[:, :, None], columns[:, None, :]]
-    return picked.permute(0, 3, 1, 2).contiguous()
+    return picked.permute(0, 3, 1, 2)

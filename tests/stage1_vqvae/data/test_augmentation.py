@@ -114,3 +114,14 @@ def test_describe_is_what_was_set() -> None:
 def test_values_out_of_range_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"augmentation.{next(iter(setting))}"):
         Augmentation(**setting)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(flip=True, shift=2), Augmentation(True, 2, 9.0)])
+def test_either_memory_format_holds_the_same_numbers(augmentation):
+    images = torch.randint(0, 256, (5, 7, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = augmentation(images, torch.arange(5), 3)
+    last = augmentation(images, torch.arange(5), 3, torch.channels_last)
+    assert plain.is_contiguous()
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert not last.is_contiguous()
+    torch.testing.assert_close(last, plain)
