@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,9 +96,9 @@ class Claim:
         found, asked = (
             {**self.defaults, **comparable(plain, self.trust)} for plain in (old, redact(dict(self.settings)))
         )
-        if "images" in found:  # what they are counts then, not where
-            for side in (found, asked):
-                side["data"] = {key: value for key, value in side.get("data", {}).items() if key not in PLACES}
+        for side in (found, asked):
+            if "data" in side:
+                side["data"] = _places_compared(side["data"], by_content="images" in found)
         for key in CONTENT:  # compared where both sides know it
             if key not in found or key not in asked:
                 found.pop(key, None)
@@ -127,6 +128,14 @@ def comparable(settings: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[s
     named = {key: _named(value) for key, value in modernised(settings).items()}
     filled: dict[str, Any] = with_defaults(named, trust)
     return filled
+
+
+def _places_compared(data: Mapping[str, Any], by_content: bool) -> dict[str, Any]:
+    """Settings of images without where they are, if their content is compared; else with absolute paths."""
+    if by_content:
+        return {key: value for key, value in data.items() if key not in PLACES}
+    places = {key: data[key] for key in PLACES if isinstance(data.get(key), str) and data[key] != "auto"}
+    return {**data, **{key: os.path.abspath(os.path.expanduser(path)) for key, path in places.items()}}
 
 
 def _named(value: Any) -> Any:

@@ -92,10 +92,8 @@ def check_trained(numbers: Tensor, class_names: Sequence[str], class_counts: Seq
     trained = trained_classes(class_names, class_counts)
     for number in numbers.unique().tolist():
         if number != NO_LABEL and number not in trained:
-            known = listed(class_names[one] for one in trained)
-            raise ValueError(
-                f"label={class_names[number]}: there were no training images of this class, but of {known}"
-            )
+            name, known = class_names[number], listed(class_names[one] for one in trained)
+            raise ValueError(f"label={name}: the class {name} has no training images; classes that have some: {known}")
 
 
 def _class_number(label: Any, class_names: Sequence[str]) -> int:

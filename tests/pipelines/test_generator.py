@@ -1,9 +1,12 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.generator import Generator
+from stage1_vqvae.files import read_yaml, write_yaml
 from stage2_prior.sampling.batch_invariance import BASE
 
 
@@ -214,3 +217,21 @@ def test_codes_are_seen_while_they_are_drawn(generator):
     assert torch.equal(torch.stack([seen[image] for image in (1, 2, 3)]), samples.codes)
     with pytest.raises(ValueError, match="prefix and on_position are for images of the run's own size"):
         generator.sample(1, image_size=(28, 60), on_position=watch)
+
+
+def test_classes_without_training_images_are_not_drawn(tiny_run, tmp_path):
+    folder = shutil.copytree(tiny_run, tmp_path / "run")
+    config = read_yaml(folder / "prior" / "config.yaml")
+    assert config["class_counts"] == [450] * 10
+    counts = [0, 450, 0, 0, 450, *[0] * 5]
+    write_yaml(folder / "prior" / "config.yaml", {**config, "class_counts": counts})
+    generator = Generator.load(folder, "cpu")
+    assert generator.sample(5).labels.tolist() == [1, 4, 1, 4, 1]
+    assert generator.sample(2, label=[4, "1"]).labels.tolist() == [4, 1]
+    with pytest.raises(ValueError, match="label=3: the class 3 has no training images; classes that have some: 1, 4"):
+        generator.sample(1, label=3)
+    whole = Generator.load(tiny_run, "cpu")
+    assert generator.fingerprint == whole.fingerprint
+    del config["class_counts"]  # as version 0.1.0 wrote it
+    write_yaml(folder / "prior" / "config.yaml", config)
+    assert Generator.load(folder, "cpu").sample(3).labels.tolist() == [0, 1, 2]

@@ -70,6 +70,23 @@ def test_content_is_compared_where_both_sides_know_it(tmp_path):
         claim(tmp_path, {"images": {"train": {"count": 5, "digest": "ab"}}})
 
 
+def test_images_are_compared_by_what_they_are_or_else_by_where(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def settings(files, **content):
+        return {"data": {"_target_": "stage1_vqvae.data.Folder", "files": files, "channels": 3}, **content}
+
+    claim(tmp_path, settings("photos"))  # as version 0.1.0 did
+    claim(tmp_path, settings(str(tmp_path / "photos"), images={"train": {"digest": "ab"}}))
+    with pytest.raises(ValueError, match=rf"data.files: {tmp_path}/photos, now {tmp_path}/others"):
+        claim(tmp_path, settings("others"))
+    known = tmp_path / "known"
+    claim(known, settings("/here", images={"train": {"digest": "ab"}}))
+    claim(known, settings("/there", images={"train": {"digest": "ab"}}))
+    with pytest.raises(ValueError, match=r"\(images.train.digest: ab, now cd\)"):
+        claim(known, settings("/here", images={"train": {"digest": "cd"}}))
+
+
 def test_renamed_keys_and_new_defaults_are_no_difference(tmp_path):
     old = {"_target_": "stage1_vqvae.vqvae.VQVAE", "hidden": 128, "factor": 4, "margin": 2}
     new = {"_target_": "stage1_vqvae.VQVAE", "width": 128, "downsample_factor": 4, "padding": 2, "norm": "none"}

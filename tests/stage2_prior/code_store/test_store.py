@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def test_codes_and_labels_come_back_exactly(
     assert torch.equal(found["codes"], codes[order])
     assert torch.equal(found["labels"], labels[order])
     assert torch.equal(found["draws"], order + epoch * count)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_images_of_each_class_are_counted_without_their_copies(tmp_path: Path, copies: int) -> None:
+    codes, _ = rows_of(4 * copies)
+    labels = torch.tensor([2, 0, 2, -1] * copies)
+    described = replace(manifest(4 * copies), class_names=("a", "b", "c"), augmentation={"copies": copies})
+    writer = CodeStoreWriter(tmp_path, described, rows_per_shard=5)
+    write(writer, writer.missing(), codes, labels)
+    assert writer.publish().class_counts() == [1, 0, 2]
 
 
 def test_histogram_and_entropy_are_those_of_the_grids(tmp_path: Path) -> None:
