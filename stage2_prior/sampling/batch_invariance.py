@@ -178,9 +178,10 @@ def _rounds_alike(prior: Prior, rows: int) -> bool:
 
     def ends(count: int) -> list[Tensor] | None:
         """Logits of the first and of the last rows, computed ``count`` at a time."""
-        found = [prior.trial_logits(labels[part], codes[part]) for part in (slice(0, count), slice(most - count, most))]
+        parts = [slice(0, count), *([slice(most - count, most)] if count < most else [])]
+        found = [prior.trial_logits(labels[part], codes[part]) for part in parts]
         shared = min(rows, BASE)
-        return None if found[0] is None or found[1] is None else [found[0][:, :shared], found[1][:, -shared:]]
+        return None if found[0] is None or found[-1] is None else [found[0][:, :shared], found[-1][:, -shared:]]
 
     found, expected = ends(rows), ends(BASE)
     return found is not None and expected is not None and all(map(torch.equal, found, expected))

@@ -3,7 +3,8 @@
 The table has a row per contender, grid and batch:
 
 - ``transformer``: :func:`~stage2_prior.sampling.sampler.sample` with the key-value cache;
-- ``what a user gets``: :func:`~stage2_prior.sampling.sampler.sample_images`, in passes of a fixed size on one thread;
+- ``what a user gets``: :func:`~stage2_prior.sampling.sampler.sample_images`, in micro-batches on one thread each;
+- ``bare products``: the matrix products of the steps alone, of the same weights in the same layout, on one thread;
 - ``recompute``: the whole prefix goes through the transformer for every code;
 - ``Llama``: Hugging Face transformers' ``generate`` with its key-value cache, a model of the same layers and widths,
   where no heads share keys and values, as is that library's default; ``shared keys``: where they share them as the
@@ -136,10 +137,26 @@ class Case:
         return length * sum(share) / len(share) * 4 / 5
 
 
+@torch.inference_mode()
+def bare_products(case: Case, prior: Transformer) -> None:
+    """Every matrix product of a batch's steps, and nothing else."""
+    weights, threads = prior.folded(), torch.get_num_threads()
+    x = weights.codes.new_ones(case.batch, prior.code.embedding_dim)
+    inner = weights.codes.new_ones(case.batch, prior.stack[0].feed_forward.out.in_features)
+    torch.set_num_threads(1)
+    for _ in range(case.layout.length):
+        for block in weights.blocks:
+            block.qkv(x), block.attention_out.add_to(x, x), block.gate_and_value(x)
+            block.feed_forward_out.add_to(x, inner)
+        weights.outputs[-1](x)
+    torch.set_num_threads(threads)
+
+
 def transformers(case: Case, prior: Transformer) -> Iterator[Contender]:
-    """The transformer with a cache, and Llamas."""
+    """The transformer with a cache, what its products alone take, and Llamas."""
     yield from case.cached("transformer", prior)
-    width, layers, (heads, *_) = prior.code.embedding_dim, len(prior.stack), prior.stack[0].attention.shape
+    yield case.whole("bare products", lambda: bare_products(case, prior))
+    width, layers, heads = prior.code.embedding_dim, len(prior.stack), prior.stack[0].attention.heads
     for name, of_llama in {"Llama": heads, "Llama, shared keys": 1}.items() if llama.available() else ():
         model = llama.of_size(CODES, case.layout.length, width, layers, heads, of_llama).to(case.device, case.dtype)
         yield case.whole(name, llama.generator(model, case.batch, case.layout.length))
@@ -177,7 +194,7 @@ def show(prior: str, case: Case, contenders: Sequence[Contender]) -> None:
 
 def memory_bound(case: Case, prior: Transformer) -> float:
     """Seconds a batch if every step did no more than read the blocks' weights and the keys and values once."""
-    heads, kv_heads, _ = prior.stack[0].attention.shape
+    heads, kv_heads = prior.stack[0].attention.heads, prior.stack[0].attention.kv_heads
     weights = sum(parameter.numel() for parameter in prior.blocks.parameters())
     kept = 2 * len(prior.stack) * prior.code.embedding_dim // heads * kv_heads * case.batch  # numbers a slot
     length = case.layout.length
