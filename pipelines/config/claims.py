@@ -125,7 +125,7 @@ class Claim:
 
 def comparable(settings: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:
     """Settings of any version by today's names, with what they leave to defaults written out."""
-    named = {key: _named(value) for key, value in modernised(settings).items()}
+    named = modernised({key: _named(value) for key, value in settings.items()})
     filled: dict[str, Any] = with_defaults(named, trust)
     return filled
 

@@ -56,6 +56,7 @@ RENAMED = {
     },
     "stage2_prior.pixelcnn.PixelCNN": {"channels": "width"},
     "pipelines.distributed.Hardware": {"sharing": "strategy"},
+    "pipelines.training.StageTrainer": {"average": "ema_decay"},
     "pipelines.posterior_collapse.LatentPixelModel": {"hidden": "encoder_width", "factor": "downsample_factor"},
 }
 """Arguments of a class by its import path of today: an earlier version's name, and today's."""

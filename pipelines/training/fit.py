@@ -68,7 +68,7 @@ def fit(
     model = type(getattr(module, "model", module))
     stop = StopRequest()
     skips = SkipNonFinite(settings.max_skipped, stop)
-    averaging = [AveragedWeights(settings.average, skips)] if settings.average else []
+    averaging = [AveragedWeights(settings.ema_decay, skips)] if settings.ema_decay else []
     checkpoints = Checkpoints(folder, settings.checkpoint_every, stop, best)
     options = trainer_options(hardware, sharded=isinstance(module, ShardedPriorTraining))
     trainer = Trainer(

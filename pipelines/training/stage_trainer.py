@@ -15,7 +15,7 @@ class StageTrainer:
         checkpoint_every: Steps between checkpoints to resume from.
         accumulate_grad_batches: Batches per optimiser step.
         gradient_clip_val: Largest norm of the gradient; null for no limit.
-        average: Decay of the moving average of weights that is validated and kept; null keeps the last weights.
+        ema_decay: Decay of the moving average of weights that is validated and kept; null keeps the last weights.
         max_skipped: Steps in a row that may be skipped because loss or gradient is not finite.
 
     Raises:
@@ -27,15 +27,15 @@ class StageTrainer:
     checkpoint_every: int
     accumulate_grad_batches: int = 1
     gradient_clip_val: float | None = None
-    average: float | None = None
+    ema_decay: float | None = None
     max_skipped: int = 20
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "validate_every", "checkpoint_every", "accumulate_grad_batches", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
-        if self.average is not None and not 0 < self.average < 1:
-            raise ValueError(f"average is in (0, 1), or null for none, got {self.average}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay is in (0, 1), or null for none, got {self.ema_decay}")
 
 
 def refuse_ema_with_fsdp(trainer: StageTrainer) -> None:
@@ -44,7 +44,7 @@ def refuse_ema_with_fsdp(trainer: StageTrainer) -> None:
     Raises:
         ValueError: If ``trainer`` asks for one.
     """
-    if trainer.average is not None:
+    if trainer.ema_decay is not None:
         raise ValueError(
-            "stage2.trainer.average: hardware=fsdp keeps no average of weights: give stage2.trainer.average=null"
+            "stage2.trainer.ema_decay: hardware=fsdp keeps no average of weights: give stage2.trainer.ema_decay=null"
         )

@@ -74,7 +74,7 @@ def case(name: str, steps: int) -> Case:
     settings = compose(*(TINY if recipe == "tiny" else [f"experiment={recipe}"]))
     chosen = settings[f"stage{stage}"]
     torch.manual_seed(0)
-    kept = {key: chosen["trainer"][key] for key in ("gradient_clip_val", "average", "accumulate_grad_batches")}
+    kept = {key: chosen["trainer"][key] for key in ("gradient_clip_val", "ema_decay", "accumulate_grad_batches")}
     trainer = StageTrainer(max_steps=steps, validate_every=steps, checkpoint_every=steps, **kept)
     optimization = build(chosen["optimization"], "optimization")
     if stage == "1":
@@ -137,8 +137,10 @@ def seconds_of_loop(chosen: Case) -> list[float]:
         scheduler.step()
         if isinstance(module, TokenizerTraining):
             module.model.step()
-        if chosen.trainer.average:
-            torch._foreach_lerp_(average, [parameter.detach() for parameter in parameters], 1 - chosen.trainer.average)
+        if chosen.trainer.ema_decay:
+            torch._foreach_lerp_(
+                average, [parameter.detach() for parameter in parameters], 1 - chosen.trainer.ema_decay
+            )
     return differences(times)
 
 

@@ -25,7 +25,7 @@ COMMON = [
     "logger=csv",
     *(f"stage{stage}.trainer.{key}" for stage in (1, 2) for key in ("max_steps=20", "validate_every=10")),
     *(f"stage{stage}.trainer.checkpoint_every=10" for stage in (1, 2)),
-    *("stage1.batch_size=32", "stage2.batch_size=32", "stage2.trainer.average=0.9"),
+    *("stage1.batch_size=32", "stage2.batch_size=32", "stage2.trainer.ema_decay=0.9"),
     *("data=mnist5k", "data.image_size=[8,8]", "data.augmentation.shift=1", "n=20"),
     *("stage1.model.width=8", "stage1.model.residual_width=4", "stage1.model.residual_layers=1"),
     *("sampling.min_p=0.02", "sampling.guidance=1.5"),
@@ -37,7 +37,7 @@ KINDS = {
         "stage2.optimization.warmup_steps=2",
     ],
     "hierarchy": [
-        *("stage1=vqvae2", "stage1.model.downsample_factors=[2,2]", "stage1.trainer.average=0.9"),
+        *("stage1=vqvae2", "stage1.model.downsample_factors=[2,2]", "stage1.trainer.ema_decay=0.9"),
         *("stage1/quantizer@stage1.levels.top=fsq", "stage1.levels.top.levels=[4,4]"),
         *("stage1.levels.bottom.dim=4", "stage1.levels.bottom.codebook_size=16"),
         *("stage2=pixelcnn_hierarchy", "stage2.model.width=8", "stage2.model.layers=[2,2]"),

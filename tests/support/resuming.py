@@ -100,7 +100,7 @@ def terminate():
 def train(module, folder, callbacks=(), metrics=None, batch_size=4, workers=0, data=None, **options):
     """Train in a folder; returns the weights kept and the last metrics."""
     best = ("validation/nats", "min") if isinstance(module, PriorTraining) else None
-    settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "average": 0.9, **options}
+    settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "ema_decay": 0.9, **options}
     examples = data if data is not None else Examples()
     stage = StageData(examples, Examples(), batch_size=batch_size, seed=5, workers=workers)
     hardware = Hardware("cpu", 1)

@@ -106,7 +106,7 @@ def train_here(stage, folder, ranks, callbacks, options):
     make = {"stage1": tokenizer_training, "stage2": prior_training, "sharded": sharded_training}[stage]
     best = None if stage == "stage1" else ("validation/nats", "min")
     torch.set_num_threads(1)
-    settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "average": 0.9, **options}
+    settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "ema_decay": 0.9, **options}
     data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
     hardware = Hardware("cpu", ranks, strategy="fsdp")
     fit("test", make(), data, folder, StageTrainer(**settings), hardware, [], callbacks, best=best)

@@ -28,12 +28,12 @@ def weights(folder):
 @pytest.fixture(scope="module")
 def sharded(forked, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharded")
-    train("sharded", folder, average=None, gradient_clip_val=0.5)
+    train("sharded", folder, ema_decay=None, gradient_clip_val=0.5)
     return folder
 
 
 def test_parts_train_as_copies_do(sharded, tmp_path):
-    train("stage2", tmp_path, average=None, gradient_clip_val=0.5)
+    train("stage2", tmp_path, ema_decay=None, gradient_clip_val=0.5)
     expected = weights(tmp_path)
     found = weights(sharded)
     assert set(found) == set(expected)
@@ -44,8 +44,10 @@ def test_parts_train_as_copies_do(sharded, tmp_path):
 
 def test_a_kill_changes_nothing(sharded, tmp_path):
     with pytest.raises((ProcessExitedException, ProcessRaisedException)):
-        train("sharded", tmp_path, average=None, gradient_clip_val=0.5, callbacks=[Signal(1, signal.SIGKILL, 7, None)])
-    train("sharded", tmp_path, average=None, gradient_clip_val=0.5)
+        train(
+            "sharded", tmp_path, ema_decay=None, gradient_clip_val=0.5, callbacks=[Signal(1, signal.SIGKILL, 7, None)]
+        )
+    train("sharded", tmp_path, ema_decay=None, gradient_clip_val=0.5)
     assert_same(final_state(tmp_path), final_state(sharded))
 
 
@@ -89,5 +91,5 @@ def test_a_prior_in_parts_says_the_same(make, units, forked, tmp_path):
 
 def test_averaged_weights_are_refused():
     refuse_ema_with_fsdp(StageTrainer(1, 1, 1))
-    with pytest.raises(ValueError, match=r"stage2.trainer.average: .* give stage2.trainer.average=null"):
-        refuse_ema_with_fsdp(StageTrainer(1, 1, 1, average=0.9))
+    with pytest.raises(ValueError, match=r"stage2.trainer.ema_decay: .* give stage2.trainer.ema_decay=null"):
+        refuse_ema_with_fsdp(StageTrainer(1, 1, 1, ema_decay=0.9))

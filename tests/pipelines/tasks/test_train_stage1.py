@@ -20,7 +20,7 @@ def _train(rank, make, processes, folder):
         module.label_dropout = 0.0
         for block in module.model.stack:
             block.attention.dropout = 0.0
-    settings = StageTrainer(max_steps=6, validate_every=3, checkpoint_every=3, average=0.9)
+    settings = StageTrainer(max_steps=6, validate_every=3, checkpoint_every=3, ema_decay=0.9)
     data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
     metrics = fit("test", module, data, folder / make, settings, Hardware("cpu", processes), [])
     return {"metrics": metrics, "weights": copy.deepcopy(dict(module.model.state_dict()))}

@@ -21,7 +21,7 @@ class Stop(Callback):
 
 
 def train(module, folder, callbacks=(), best=None, **options):
-    settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "average": 0.9, **options}
+    settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "ema_decay": 0.9, **options}
     data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
     hardware = Hardware("cpu", 1)
     metrics = fit("test", module, data, folder, StageTrainer(**settings), hardware, [], callbacks, best=best)
@@ -58,8 +58,8 @@ def test_checkpoints_hold_plain_data(tmp_path):
         assert torch.load(path, weights_only=True)["global_step"] > 0
 
 
-@pytest.mark.parametrize("average", [None, 0.5])
-def test_the_best_validation_is_kept_and_its_metrics_are_returned(average, tmp_path):
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_the_best_validation_is_kept_and_its_metrics_are_returned(ema_decay, tmp_path):
     class Spoil(Callback):
         """Weights that get bad after step 4."""
 
@@ -67,13 +67,13 @@ def test_the_best_validation_is_kept_and_its_metrics_are_returned(average, tmp_p
             if trainer.global_step > 4:
                 torch.nn.init.normal_(pl_module.model.head.weight, std=30.0)
 
-    _, metrics = train(prior_training(), tmp_path, [Spoil()], best=("validation/nats", "min"), average=average)
+    _, metrics = train(prior_training(), tmp_path, [Spoil()], best=("validation/nats", "min"), ema_decay=ema_decay)
     assert metrics["nats"] < 3
 
 
 def test_codebook_follows_the_data_and_figures_are_of_the_whole_split(tmp_path):
     module = tokenizer_training()
-    _, metrics = train(module, tmp_path, average=None)
+    _, metrics = train(module, tmp_path, ema_decay=None)
     assert int(module.model.quantizer.steps) == 9
     assert set(metrics) == {"mse", "psnr", "ssim", "usage", "perplexity"}
     images = Examples().__getitems__(list(range(10)))["images"].permute(0, 3, 1, 2) / 127.5 - 1
@@ -96,7 +96,7 @@ def test_weights_kept_are_the_average_of_the_steps_and_buffers_are_not_averaged(
             self.seen.append({name: value.clone() for name, value in pl_module.model.state_dict().items()})
 
     record = Record()
-    kept, _ = train(tokenizer_training(), tmp_path, [record], average=0.5)
+    kept, _ = train(tokenizer_training(), tmp_path, [record], ema_decay=0.5)
     name = "decoder.layers.0.bias"
     expected = record.seen[0][name]
     for n, state in enumerate(record.seen[1:], start=1):
@@ -107,7 +107,7 @@ def test_weights_kept_are_the_average_of_the_steps_and_buffers_are_not_averaged(
     assert int(kept["quantizer.steps"]) == 9
 
 
-@pytest.mark.parametrize("wrong", [{"max_steps": 0}, {"validate_every": 0}, {"average": 1.0}])
+@pytest.mark.parametrize("wrong", [{"max_steps": 0}, {"validate_every": 0}, {"ema_decay": 1.0}])
 def test_nothing_finishes_without_training(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         StageTrainer(**{"max_steps": 1, "validate_every": 1, "checkpoint_every": 1, **wrong})
@@ -156,7 +156,7 @@ def test_a_validation_and_its_callbacks_see_the_average_and_training_goes_on_wit
             self.look(f"pictured {trainer.global_step}", pl_module)
 
     watch = Watch()
-    train(tokenizer_training(), tmp_path, [watch], max_steps=5, average=0.5)
+    train(tokenizer_training(), tmp_path, [watch], max_steps=5, ema_decay=0.5)
     seen = watch.seen
     assert torch.equal(seen["validated 4"], seen["pictured 4"])
     assert not torch.equal(seen["validated 4"], seen["trained 4"])

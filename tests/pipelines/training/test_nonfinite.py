@@ -121,7 +121,7 @@ def test_ranks_talk_once_a_step(forked, tmp_path):
 @pytest.mark.parametrize("stage", ["stage2", "sharded"])
 def test_a_gradient_that_is_not_finite_on_one_rank_is_skipped_on_both(stage, forked, tmp_path):
     weights = {}
-    two_ranks.train(stage, tmp_path, callbacks=[two_ranks.Spoil(1, {2}, tmp_path)], max_steps=3, average=None)
+    two_ranks.train(stage, tmp_path, callbacks=[two_ranks.Spoil(1, {2}, tmp_path)], max_steps=3, ema_decay=None)
     for rank in (0, 1):
         weights[rank] = [torch.load(tmp_path / f"weights-{step}-{rank}.pt") for step in (1, 2, 3)]
         first, second, third = weights[rank]
