@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test faults mutants lint clean
+.PHONY: demo test faults mutants lint clean lock
 
 demo: $(READY)
 	$(BIN)/python -m pipelines.run experiment=mnist5k output=runs/demo
@@ -24,10 +24,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml requirements/cpu.txt requirements/pypi.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	requirements/install.sh $(BIN)/python
 	touch $@
+
+# Versions and SHA-256 of all packages anew, after a change of pyproject.toml or constraints.txt.
+lock:
+	requirements/lock.sh
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
