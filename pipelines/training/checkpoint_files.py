@@ -1,4 +1,4 @@
-"""Files of checkpoints: whole or absent, with their SHA-256 beside them, plain data and tensors inside."""
+"""Files of checkpoints: complete or absent, with their SHA-256 beside them, plain data and tensors inside."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class VerifiedIO(CheckpointIO):
         self.model = model
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write the file, whole or not at all, its digest first: a checkpoint without one is none.
+        """Write the file, completely or not at all; its digest is renamed into place first.
 
         Raises:
             OSError: If the folder is full or cannot be written; what was there before stays.

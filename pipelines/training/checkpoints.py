@@ -1,4 +1,4 @@
-"""Checkpoints of a moment that a training goes on from to the same bits, also when it is asked to stop."""
+"""Checkpoints from which a training resumes to the same bits, also after it was asked to stop."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ KEPT = 2
 
 
 class Checkpoints(Checkpoint):
-    """Saves what a training goes on from, at steps that are done with all that belongs to them.
+    """Saves checkpoints to resume from, each at the end of an optimiser step.
 
-    A checkpoint of a step with a validation is written after it, and one that validated best is kept for good. When
-    the process is asked to stop, all ranks agree on the step, write its checkpoint and leave. A validation that is
-    cut short is not in it: whoever goes on validates first.
+    A step with a validation is saved after the validation. The checkpoint of the best validation is never removed.
+    When the process is asked to stop, all ranks agree on the step, save it and exit. A validation that was
+    interrupted is not part of the checkpoint: the resumed training begins with that validation.
 
     Args:
         folder: For ``step-N.ckpt`` files.
@@ -53,27 +53,27 @@ class Checkpoints(Checkpoint):
         self._validates_first = False  # of the checkpoint that is being written
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing is to be done about the step that the training goes on from."""
+        """Note the step that the training resumes from: it is saved already."""
         self._done = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """When the step before is over, its metrics logged: save if it is time, and leave if any rank is to stop."""
+        """Finish the step before, whose metrics are logged by now: save it if due, and exit if any rank is to stop."""
         self._finish_step(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After the last step, likewise; a training that a callback ended early has a last step too."""
+        """Finish and save the last step, also of a training that a callback ended early."""
         self._finish_step(trainer)
         if self._saved != trainer.global_step:
             self._save(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave before a validation if any rank is to stop; only the last one is always waited for."""
+        """Exit before a validation if any rank is to stop; the last validation always runs."""
         fitting = trainer.state.fn == TrainerFn.FITTING
         if (fitting and trainer.global_step == trainer.max_steps) or not collectives.on_any(self.stop.requested):
             return
         if fitting:
             self._save(trainer, validates_first=True)
-        self.stop.leave(trainer.global_step)
+        self.stop.exit(trainer.global_step)
 
     def on_validation_batch_end(
         self,
@@ -84,14 +84,14 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Leave in the middle of a validation if any rank is to stop."""
+        """Exit in the middle of a validation if any rank is to stop."""
         # Ranks may have different numbers of batches; all of them ask about those that each rank has.
         common = trainer.datamodule.common_validation_batches  # type: ignore[attr-defined]
         if batch_idx < common:
             self.on_validation_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After a validation: save if it is time or if it is the best so far."""
+        """Save after a validation if a checkpoint is due, or if the validation is the best so far."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         better = self._is_best(trainer)
@@ -104,10 +104,10 @@ class Checkpoints(Checkpoint):
         checkpoint["format"] = FORMAT
         checkpoint["bests"] = self.bests
         checkpoint["made_by"] = settings_digest(self.folder)
-        _settle(checkpoint["loops"]["fit_loop"], self._validates_first)
+        _complete_progress(checkpoint["loops"]["fit_loop"], self._validates_first)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Know the best validations."""
+        """Take over the best validations."""
         made_by = checkpoint.get("made_by")  # version 0.1.0 did not write it
         if made_by is not None and made_by != settings_digest(self.folder):
             raise ValueError(
@@ -125,7 +125,7 @@ class Checkpoints(Checkpoint):
         if stopping or worth_keeping or step % self.every == 0 or step == trainer.max_steps:
             self._save(trainer)
         if stopping:
-            self.stop.leave(step)
+            self.stop.exit(step)
 
     def _score(self, trainer: Trainer) -> float:
         assert self.best is not None
@@ -163,8 +163,13 @@ def settings_digest(folder: Path) -> str | None:
     return digest_of(read_yaml(path)) if path.exists() else None
 
 
-def _settle(fit_loop: dict[str, Any], validates_first: bool) -> None:
-    """Make Lightning's progress that of a step that is over, its validation too or begun and not finished."""
+def _complete_progress(fit_loop: dict[str, Any], validates_first: bool) -> None:
+    """Count a step and its validation as completed in Lightning's progress.
+
+    Args:
+        fit_loop: Lightning's state of its loop, changed in place.
+        validates_first: Whether the validation was begun and is to be repeated.
+    """
     batches = fit_loop["epoch_loop.batch_progress"]
     for count in (batches["total"], batches["current"]):
         count.update(dict.fromkeys(count, count["processed"]))

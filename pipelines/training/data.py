@@ -1,4 +1,4 @@
-"""The order in which a training sees its data, and the LightningDataModule that both stages train on."""
+"""The order of training examples, and the LightningDataModule that both stages train on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from pipelines.training.preemption import ignore_signals
 
 
 class TrainingOrder(Sampler[list[int]]):
-    """Every batch of a training, as a function of the seed and its number alone.
+    """All batches of a training; each is a function of the seed and the batch's number alone.
 
-    Batch b of the training holds draws ``b · batch_size`` and on: epoch after epoch of shuffled indices, without a
-    seam at the epochs' ends. A draw is ``epoch · examples + index``, so that a data set can tell (epoch, index).
-    Nothing has to be saved to go on after a kill: whoever knows the number of batches done knows the rest, on any
-    number of processes.
+    Epochs of shuffled indices follow one another, and a batch may span two epochs. Batch b holds the draws from
+    ``b · batch_size`` on. A draw is ``epoch · examples + index``, from which a data set knows epoch and index. To
+    resume, only the number of finished batches is needed, also with another number of processes.
 
     Args:
         examples: Size of the data set.
@@ -44,11 +43,11 @@ class TrainingOrder(Sampler[list[int]]):
         self.ranks = ranks
 
     def __len__(self) -> int:
-        """Batches of the whole training, those done included: what Lightning counts its progress against."""
+        """Number of batches of the whole training, finished ones included, as Lightning counts progress."""
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The remaining batches."""
+        """Yield the remaining batches."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
         share = self.batch_size // self.ranks
         for batch in range(self.start, self.batches):
@@ -143,13 +142,13 @@ class StageData(LightningDataModule):
             data,
             batch_sampler=order,
             num_workers=self.workers,
-            collate_fn=whole,
+            collate_fn=identity,
             worker_init_fn=ignore_signals,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
 
-def whole(batch: Any) -> Any:
-    """The batch as ``__getitems__`` made it."""
+def identity(batch: Any) -> Any:
+    """Return the batch as ``__getitems__`` made it."""
     return batch

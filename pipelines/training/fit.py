@@ -43,7 +43,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     best: tuple[str, Literal["min", "max"]] | None = None,
 ) -> dict[str, float]:
-    """Train, going on from the folder's newest whole checkpoint; the module ends with the weights to keep.
+    """Train, from the folder's newest verified checkpoint on; the module ends with the weights to keep.
 
     Args:
         title: What the progress bar says.
@@ -61,7 +61,7 @@ def fit(
         The last validation's metrics, of the weights that are kept.
 
     Raises:
-        ValueError: If no checkpoint is whole, or loss or gradients are not finite for too long.
+        ValueError: If there are checkpoints and none is intact, or loss or gradients are not finite for too long.
         OSError: If checkpoints cannot be written.
         SystemExit: If the process was asked to stop; the same call goes on.
     """
@@ -93,8 +93,8 @@ def fit(
     if collectives.rank() == 0:
         check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
     with stop, float32_products(hardware.tf32):
-        trainer.fit(module, datamodule=data, ckpt_path=start_of(folder), weights_only=True)
-        load_full_state(module, weights_to_keep(folder, trainer.global_step, model))
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint_to_resume(folder), weights_only=True)
+        load_full_state(module, best_weights(folder, trainer.global_step, model))
         metrics = trainer.validate(module, datamodule=data, verbose=False)[0]
     return {name.removeprefix("validation/"): value for name, value in metrics.items()}
 
@@ -107,8 +107,8 @@ def _leave_signals_to_us(trainer: Trainer) -> None:
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
-def start_of(folder: Path) -> Path | None:
-    """The checkpoint to go on from, None at the start; says which it is, and which it is not and why."""
+def checkpoint_to_resume(folder: Path) -> Path | None:
+    """Find the checkpoint to resume from, None at the start; print which it is, and which were passed over and why."""
     found = newest(folder)
     for fault in found.passed_over:
         console.print(f"[yellow]![/] passed over: {fault}")
@@ -119,8 +119,8 @@ def start_of(folder: Path) -> Path | None:
     return path
 
 
-def weights_to_keep(folder: Path, last_step: int, model: type) -> dict[str, Tensor]:
-    """Weights of the best validation, or of the last step where none is looked for, from their checkpoint."""
+def best_weights(folder: Path, last_step: int, model: type) -> dict[str, Tensor]:
+    """Load the weights of the best validation from its checkpoint, or of the last step if none is looked for."""
     last = load_checkpoint(step_path(folder, last_step), model)
     if not last["bests"]:
         return last["state_dict"]

@@ -38,7 +38,7 @@ class StopRequest:
         """Take note of what all processes found together in a step."""
         self._agreed = requested_anywhere
 
-    def leave(self, step: int) -> NoReturn:
+    def exit(self, step: int) -> NoReturn:
         """End the process after a step, on every rank, whichever was asked.
 
         Raises:
@@ -66,6 +66,6 @@ class StopRequest:
 
 
 def ignore_signals(worker: int) -> None:
-    """Leave a data worker to its parent: what a terminal or a scheduler sends to the whole group is not for it."""
+    """Ignore signals in a data worker: its parent handles them, though they are sent to the whole process group."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
