@@ -75,14 +75,15 @@ def refuse_other_processes(hardware: Hardware) -> None:
 
 def run_quietly(task: str, settings: Settings) -> None:
     """Run the task on this process, without the libraries' chatter; what several processes find wrong is said once."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="torch")
     console.quiet = collectives.rank() != 0
     module, _, function = task.partition(":")
+    called = getattr(importlib.import_module(module), function)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # which Lightning sets when it is imported
     try:
         with room_for_a_batch(settings), folder_in_use(settings, function):
-            getattr(importlib.import_module(module), function)(settings)
+            called(settings)
     except (ValueError, OSError) as error:
         if collectives.ranks() == 1:
             raise

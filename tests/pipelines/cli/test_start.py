@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.support.tiny import TINY
+
 REPORT = """
 import atexit, json, runpy, sys
 atexit.register(lambda: open("modules.json", "w").write(json.dumps(sorted(sys.modules))))
@@ -87,3 +89,13 @@ def test_a_generator_is_loaded_by_few_more_modules_than_torch(tiny_run):
     loaded, names = modules(f"from pipelines import Generator\nGenerator.load({str(tiny_run)!r})")
     assert loaded < 1.3 * torch_alone
     assert not names & (FOR_TRAINING | {"hydra", "rich"})
+
+
+@pytest.mark.slow
+def test_a_training_shows_nothing_of_lightnings_own(start):
+    small = [word for word in TINY if not word.startswith("stage2.")]
+    code, said, _ = start("pipelines.train_stage1", *small, "output=runs/quiet")
+    assert code == 0, said
+    assert "stage 1: tokenizer" in said
+    for text in ("GPU available", "TPU available", "Tip:", "litlogger", "weights_only", "`Trainer.fit` stopped"):
+        assert text not in said
