@@ -48,7 +48,9 @@ def _classes(split: ImageSplit, names: Sequence[str]) -> str:
     counts = split.class_counts(len(names))
     there = [(count, name) for count, name in zip(counts, names, strict=True) if count]
     parts = [escape(f"{name}: {count:,}") for count, name in there]
-    if len(there) > SHOWN:
+    if len(there) > 2 and len({count for count, _ in there}) == 1:
+        parts = [escape(f"{there[0][0]:,} each of {listed((name for _, name in there), SHOWN)}")]
+    elif len(there) > SHOWN:
         (fewest, rare), (most, common) = min(there), max(there)
         parts = [escape(f"{len(there)} classes of {fewest:,} (class {rare}) to {most:,} (class {common}) images")]
     unlabelled = len(split) - sum(counts)
