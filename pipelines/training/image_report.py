@@ -28,7 +28,7 @@ def report_images(images: ImageData, output: str | None) -> None:
         output: A folder that gets ``quarantine.csv``, the list of what is left out; None writes none.
     """
     height, width = images.image_size
-    source = images.train.description["source"]
+    source = escape(images.train.description["source"])
     console.print(f"images: {source}, {height}×{width}, {CHANNELS[images.channels]}")
     for name, split, how in (("train", images.train, ""), ("validation", images.validation, images.held_back)):
         classes = _classes(split, images.class_names)
