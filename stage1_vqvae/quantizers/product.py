@@ -83,8 +83,9 @@ class MultiHead(Composite):
             ValueError: If z has not D channels.
         """
         heads = checked(z, self.dim).unflatten(1, (self.heads, -1)).transpose(1, 2)  # [B, D / H, H, *spatial]
-        vectors, codes, loss = self.quantizer(heads)
-        return Quantized(vectors.transpose(1, 2).flatten(1, 2), self._join(codes), loss)
+        # Contiguous, so that compiled backward passes find the strides that they were traced with.
+        vectors, codes, loss = self.quantizer(heads.contiguous())
+        return Quantized(vectors.transpose(1, 2).contiguous().flatten(1, 2), self._join(codes), loss)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Vectors ``[B, D, *spatial]`` of ``codes [B, *spatial, H]``."""

@@ -53,12 +53,12 @@ class Projected(Composite):
         """
         with torch.autocast(z.device.type, enabled=False):
             vectors, codes, loss = self.quantizer(_along_channels(self.project_in, checked(z, self.dim)))
-            return Quantized(_along_channels(self.project_out, vectors.contiguous()), codes, loss)
+            return Quantized(_along_channels(self.project_out, vectors), codes, loss)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Vectors ``[B, dim, *spatial]`` of ``codes`` as :meth:`forward` returned them."""
         with torch.autocast(codes.device.type, enabled=False):
-            return _along_channels(self.project_out, self.quantizer.lookup(codes).contiguous())
+            return _along_channels(self.project_out, self.quantizer.lookup(codes))
 
 
 class ChannelLast(Composite):
@@ -97,5 +97,8 @@ class ChannelLast(Composite):
 
 
 def _along_channels(projection: nn.Linear, vectors: Tensor) -> Tensor:
-    """A projection of ``vectors [B, D, *spatial]`` along their channels."""
-    return projection(vectors.movedim(1, -1)).movedim(-1, 1)
+    """A projection of ``vectors [B, D, *spatial]`` along their channels.
+
+    Contiguous on the way in and out, so that compiled backward passes find the strides that they were traced with.
+    """
+    return projection(vectors.movedim(1, -1).contiguous()).movedim(-1, 1).contiguous()

@@ -196,6 +196,26 @@ def test_compiles_whole_and_exports(name):
         torch.testing.assert_close(exported(model.decode, model, codes), model.decode(codes))
 
 
+@every
+def test_training_steps_compile_whole_and_are_those_of_eager_mode(name):
+    plain, compiled = built(name), built(name)
+    torch.compiler.reset()
+    forward = torch.compile(compiled, fullgraph=True, backend="aot_eager")
+    for step in range(3):
+        z = torch.randn(8, plain.dim, 6, generator=torch.Generator().manual_seed(step))
+        for quantizer, call in ((plain, plain), (compiled, forward)):
+            torch.manual_seed(step)
+            vectors, _, loss = call(z.clone().requires_grad_())
+            ((vectors - 1).square().mean() + loss).backward()
+            with torch.no_grad():
+                for parameter in quantizer.parameters():
+                    parameter -= 0.1 * parameter.grad
+                    parameter.grad = None
+            quantizer.step()
+    for key, value in state(plain).items():
+        torch.testing.assert_close(compiled.state_dict()[key], value, msg=key)
+
+
 def exported(method, model, argument):
     class Method(torch.nn.Module):
         def __init__(self):

@@ -5,9 +5,11 @@ import torch
 from stage1_vqvae.quantizers.fsq import FSQ
 from stage1_vqvae.quantizers.gumbel import GumbelSoftmax
 from stage1_vqvae.quantizers.lookup_free import LookupFree
+from stage1_vqvae.quantizers.product import Product
 from stage1_vqvae.quantizers.residual import Residual
 from stage1_vqvae.quantizers.simvq import SimVQ
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer, VectorQuantizer
+from stage1_vqvae.quantizers.wrappers import Projected
 
 
 def built(inner=None, **options):
@@ -71,6 +73,37 @@ def test_commitment_is_that_of_every_partial_sum(inner):
         partial = partial + one.lookup(found.codes[..., depth]).detach()
         expected = expected + 0.4 * 2 * (z.detach() - partial) / z.numel()
     torch.testing.assert_close(given, expected)
+
+
+@pytest.mark.parametrize("inner", [EMAVectorQuantizer, VectorQuantizer, SimVQ])
+@pytest.mark.parametrize("gradient", ["straight_through", "rotation"])
+def test_each_commitment_counts_once(inner, gradient):
+    """Equation 6 of arXiv 2203.01941, in value and in its gradient to the encoder, whatever the estimator."""
+    quantizer = built(inner(dim=3, codebook_size=7, commitment_cost=0.4, gradient=gradient), commitment_cost=0.4)
+    z = torch.randn(2, 3, 5, requires_grad=True)
+    found = quantizer(z)
+    commitment = codebook_loss = 0.0
+    gradients = np.zeros_like(z.detach().double().numpy())
+    for partial in quantizer.lookup_partial_sums(found.codes):
+        gap = (z - partial).detach().double().numpy()
+        commitment += 0.4 * (gap**2).mean()
+        codebook_loss += (gap**2).mean()  # of depth i the mean of |r_i - q_i|², and r_i - q_i is z less the partial sum
+        gradients += 0.4 * 2 * gap / gap.size
+    expected = commitment + (0 if inner is EMAVectorQuantizer else codebook_loss)
+    assert found.loss.item() == pytest.approx(expected, rel=1e-4)
+    (given,) = torch.autograd.grad(found.loss, z)
+    np.testing.assert_allclose(given.numpy(), gradients, rtol=1e-3, atol=1e-6)
+
+
+def test_quantizers_inside_of_others_count_their_commitment_once_too():
+    inner = Product(Projected(EMAVectorQuantizer(dim=2, codebook_size=5), dim=2), groups=2)
+    Residual(inner, depth=2)
+    assert [part.commitment_cost for part in inner.modules() if isinstance(part, EMAVectorQuantizer)] == [0.25, 0.25]
+    quantizer = Residual(inner, depth=3)
+    costs = [
+        [m.commitment_cost for m in part.modules() if isinstance(m, EMAVectorQuantizer)] for part in quantizer.parts()
+    ]
+    assert costs == [[0.25, 0.25], [0.0, 0.0], [0.0, 0.0]]
 
 
 def test_other_gradients_follow_the_chain_of_residuals():

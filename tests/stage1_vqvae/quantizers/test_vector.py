@@ -115,6 +115,21 @@ def test_loss_is_equation_3_and_its_gradients_go_where_the_paper_says():
     np.testing.assert_allclose(quantizer.codebook.grad.numpy(), codebook_grad, atol=1e-6)
 
 
+@pytest.mark.parametrize("gradient", ["straight_through", "rotation"])
+def test_moving_averages_leave_the_loss_to_the_commitment_alone(gradient):
+    torch.manual_seed(0)
+    quantizer = started(EMAVectorQuantizer, torch.randn(5, 3), commitment_cost=0.7, gradient=gradient)
+    z = torch.randn(2, 3, 4, requires_grad=True)
+    quantized = quantizer(z)
+    gap = z.detach() - quantizer.codebook[quantized.codes].movedim(-1, 1)
+    assert quantized.loss.item() == pytest.approx(0.7 * (gap.double().numpy() ** 2).mean(), rel=1e-5)
+    quantized.loss.backward()
+    torch.testing.assert_close(z.grad, 0.7 * 2 * gap / z.numel())
+    assert not list(quantizer.parameters())
+    quantizer.drop_commitment()
+    assert quantizer(z).loss == 0
+
+
 @both
 def test_gradients_pass_straight_through(family):
     quantizer = started(family, torch.randn(5, 3))
@@ -297,6 +312,49 @@ def test_a_revived_code_starts_anew_at_a_vector_of_the_batch_and_follows_the_nex
     assert (quantizer(z).codes == 1).all()
     quantizer.step()
     torch.testing.assert_close(quantizer.codebook[1], z[0].mean(1))  # no memory of a use that never was
+
+
+@both
+def test_codes_that_die_again_and_again_are_revived_at_other_vectors(family):
+    codebook = torch.full((3, 2), 1000.0)
+    codebook[0] = 0
+    quantizer = started(family, codebook, revive_after=1.0, decay=0.5)
+    z = torch.arange(64.0).view(1, 1, 64).expand(1, 2, 64)  # the same batch, of distinct vectors, in every step
+    places = []
+    for _ in range(8):
+        with torch.no_grad():
+            quantizer.codebook[1:] = 1000.0  # far from every vector: dead
+        quantizer(z)
+        quantizer.step()
+        places.append(tuple(quantizer.codebook[1:, 0].tolist()))
+    assert places[0] == (1000.0, 1000.0)  # the first step's codes started at its vectors
+    assert len(set(places[1:])) == 7
+    assert all(one != other for one, other in places[1:])
+
+
+@both
+def test_a_revived_code_has_no_use_yet(family):
+    torch.manual_seed(0)
+    quantizer = started(family, torch.tensor([[0.0, 0.0], [5.0, 5.0], [400.0, 400.0]]), revive_after=3.0, decay=0.9)
+    near = torch.randn(1, 2, 6) * 0.1
+    for batch in (near + 400, near, near):  # the last code is used once and then dies
+        quantizer(batch)
+        quantizer.step()
+        assert quantizer.usage[2] > 0 or quantizer.codebook[2].abs().max() < 10
+    assert quantizer.codebook.abs().max() < 10
+    assert quantizer.usage[2] == quantizer.idle[2] == 0
+
+
+@both
+def test_as_many_codes_are_revived_in_a_step_as_there_are_candidates(family, monkeypatch):
+    monkeypatch.setattr("stage1_vqvae.quantizers.vector.CANDIDATES", 3)
+    torch.manual_seed(0)
+    codebook = 1000 + torch.arange(9.0)[:, None].expand(9, 2)
+    quantizer = started(family, torch.cat([torch.zeros(1, 2), codebook]), revive_after=1.0)
+    for step, far in enumerate([9, 6, 3, 0]):
+        quantizer(torch.randn(1, 2, 40))
+        quantizer.step()
+        assert (quantizer.codebook[:, 0] > 900).sum() == far, step
 
 
 @both
