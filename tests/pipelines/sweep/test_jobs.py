@@ -1,6 +1,8 @@
 """A sweep: jobs that share stage one, one that fails, records, the objective, nothing left behind."""
 
+import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from pipelines.run import main
 from pipelines.sweep.records import read_records
 from pipelines.tracking.metrics import objective_value, objectives
-from stage1_vqvae.files import read_json
+from stage1_vqvae.files import read_json, read_yaml, write_yaml
 from tests.support.tiny import TINY
 from tests.support.wandb_runs import inspect, runs
 
@@ -72,6 +74,60 @@ def test_jobs_share_stage_one_and_one_that_fails_leaves_the_others(sweep, tmp_pa
     assert [line.split(",")[0] for line in table[3:]] == ["1", "3"]  # failed ones last
     assert "2 of 4 jobs did not finish" in said.out
     assert str(folder / "sweep.html") in said.out.replace("\n", "")
+
+
+def outcome(folder):
+    """The table of a sweep but for the time that its jobs took and where they lie."""
+    rows = list(csv.DictReader((folder / "sweep.csv").open()))
+    return [{key: value for key, value in row.items() if key not in ("seconds", "output")} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_is_ended_by_the_same_command_and_widened_by_another(sweep, monkeypatch, tmp_path):
+    """Stopped at its second job of three; one job has a mistake; later a value is put in front."""
+    from pipelines.tasks import run
+
+    def stop(settings):
+        if settings["stage2"]["label_dropout"] == 0.2:
+            raise SystemExit(143)
+        return train_stage2(settings)
+
+    train_stage2 = run.train_stage2
+    words = "stage2.label_dropout=0.1,0.2,2"
+    with monkeypatch.context() as context:
+        context.setattr(run, "train_stage2", stop)
+        assert sweep(words)[0] == 143
+    folder = tmp_path / "sweep"
+    assert [record.status for record in read_records(folder)] == ["finished", "stopped"]
+    made = (folder / "0" / "prior" / "model.safetensors").stat()
+    assert sweep(words)[0] == 1
+    assert [record.status for record in read_records(folder)] == ["finished", "finished", "failed"]
+    assert (folder / "0" / "prior" / "model.safetensors").stat() == made
+    first = outcome(folder)
+
+    assert sweep("stage2.label_dropout=0.3,0.2,0.1")[0] == 0
+    assert {row["job"]: row["stage2.label_dropout"] for row in outcome(folder)} == {"0": "0.1", "1": "0.2", "2": "0.3"}
+
+    shutil.move(folder, tmp_path / "stopped")
+    assert sweep(words)[0] == 1
+    assert outcome(folder) == first
+
+
+@pytest.mark.slow
+def test_metrics_of_another_run_in_a_jobs_folder_are_not_the_jobs(sweep, tmp_path):
+    assert sweep("n=4,5")[0] == 0
+    folder = tmp_path / "sweep"
+    settings = read_yaml(folder / "0" / "prior" / "settings.yaml")
+    settings["stage2"]["label_dropout"] = 0.7
+    write_yaml(folder / "0" / "prior" / "settings.yaml", settings)  # which leaves the other job's file as it is
+    code, said = sweep("n=4,5")
+    assert code == 1
+    assert "holds a prior of other settings" in said.err
+    failed = next(row for row in outcome(folder) if row["job"] == "0")
+    assert failed["status"] == "failed"
+    assert failed["stage2.nats"] == ""
+    assert float(failed["stage1.psnr"]) > 0  # its tokenizer is its own
+    assert outcome(folder)[0]["job"] == "1"
 
 
 @pytest.mark.slow
