@@ -1,3 +1,5 @@
+from threading import current_thread, main_thread
+
 import pytest
 import torch
 from hypothesis import given
@@ -69,6 +71,15 @@ def test_the_number_of_threads_is_left_alone():
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
+
+
+def test_every_thread_that_computes_is_told_to_be_one(monkeypatch):
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: told.append((threads, current_thread())))
+    in_microbatches(lambda batch, rows: [rows], range(4), 2, torch.zeros(4))
+    assert told
+    assert {threads for threads, _ in told} == {1}
+    assert main_thread() not in {thread for _, thread in told}
 
 
 def priors():

@@ -6,10 +6,13 @@ import torch
 from scipy.stats import chisquare
 
 from stage1_vqvae.codes import CodeLayout
+from stage2_prior.pixelcnn.model import PixelCNN
+from stage2_prior.sampling import inpainting
 from stage2_prior.sampling.batch_invariance import BASE
 from stage2_prior.sampling.inpainting import CANDIDATES, complete, complete_images, held_codes, survivors
 from stage2_prior.sampling.sampler import sample_images
 from stage2_prior.transformer.model import Transformer
+from tests.support.small_priors import build
 
 LAYOUT = CodeLayout(((1, 3),), (3,))
 
@@ -88,6 +91,21 @@ def test_candidates_go_on_from_those_that_suit_the_held_codes():
     noise, resampling = (torch.rand(n, *shape, dtype=torch.float64) for shape in ((60, 5), (6,)))
     codes = complete(prior, labels, known, noise, resampling).codes.numpy()
     assert chisquare(np.bincount(codes[:, 0] * 3 + codes[:, 2], minlength=9), joint / joint.sum() * n).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", [Transformer, PixelCNN])
+def test_candidates_that_go_on_keep_their_own_state(kind, monkeypatch):
+    """What a code was drawn by is what the prior says of it after the codes before it, also after resampling."""
+    std = {Transformer: 1.5, PixelCNN: 0.6}[kind]  # far from even, so that few candidates suit
+    model, rows = build(kind, CodeLayout(((3, 4),), (5,)), std=std), []
+    monkeypatch.setattr(inpainting, "survivors", lambda *words: rows.append(survivors(*words)) or rows[-1])
+    labels, known = torch.tensor([0, 1, -1] * 4), torch.full((12, 12), -1)
+    known[:, 1::3] = torch.randint(5, (12, 4))
+    codes, log_probs = complete_images(model, labels, known, 0, candidates=8)
+    assert sum(found is not None for found in rows) > 2
+    with torch.no_grad():
+        expected = -model.nats(codes, labels).masked_fill(known >= 0, 0.0)
+    torch.testing.assert_close(log_probs, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_survivors_are_drawn_by_weight():
