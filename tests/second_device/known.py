@@ -3,11 +3,6 @@
 _NOISE = "labels and held codes are asked of the device, once a call, and noise is copied to it"
 
 KNOWN: dict[str, str] = {
-    "stage1: quality": "torchmetrics makes a tensor of the number of pixels, once a batch",
     "stage2: completion[3]": "candidates are resampled where an image needs it, which is asked at every held code",
     **{f"stage2: passes_of_a_fixed_size[{prior}]": _NOISE for prior in ("transformer", "pixelcnn")},
-    **{
-        f"training: batches_of_a_validation[{stage}]": "as the cases quality and use_of_codes of stage1"
-        for stage in ("tokenizer", "tokenizer with a codebook")
-    },
 }
