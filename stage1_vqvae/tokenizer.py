@@ -141,11 +141,13 @@ class Tokenizer(nn.Module, ABC):
         height, width = (size + 2 * self.padding for size in image_size)
         coarsest = self.cells[0]
         if height % coarsest or width % coarsest:
-            near = [max(coarsest, round(size / coarsest) * coarsest) for size in (height, width)]
-            including = " (padding included)" if self.padding else ""
+            border = 2 * self.padding
+            whole = [coarsest * max(round(size / coarsest), border // coarsest + 1) for size in (height, width)]
+            near = [size - border for size in whole]
+            including = f" + 2 × padding {self.padding}" if self.padding else ""
             raise ValueError(
-                f"image_size {height}×{width}{including} is not divisible by downsample_factor {coarsest}: "
-                f"{near[0]}×{near[1]} would work"
+                f"image_size {image_size[0]}×{image_size[1]}{including} is not divisible by "
+                f"downsample_factor {coarsest}: {near[0]}×{near[1]} would work"
             )
         grids = [((height // cell, width // cell),) * len(n) for cell, n in zip(self.cells, self.sizes, strict=True)]
         return CodeLayout(sum(grids, ()), sum(self.sizes, ()))

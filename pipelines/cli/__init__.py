@@ -3,9 +3,16 @@
 import os
 import sys
 from pathlib import Path
+from types import TracebackType
 
 ROOT = str(Path(__file__).resolve().parents[2])
 """Where the packages of this project are imported from."""
+
+
+def started_module() -> str:
+    """The module that ``python -m`` started; empty where a file did."""
+    words = sys.orig_argv[1:]
+    return "".join(words[words.index("-m") + 1 :][:1]) if "-m" in words else ""
 
 
 def forget_current_folder() -> None:
@@ -14,10 +21,18 @@ def forget_current_folder() -> None:
     A user's ``torch.py`` or ``hydra/`` in that folder would be imported in place of the library, which console scripts
     do not do. Packages of ``trust`` are found there all the same.
     """
-    started = sys.orig_argv[1:]
-    module = started[started.index("-m") + 1 :][:1] if "-m" in started else []
-    if module and module[0].startswith("pipelines.") and sys.path[0] == os.getcwd() != ROOT:
+    if started_module().startswith("pipelines.") and sys.path[0] == os.getcwd() != ROOT:
         del sys.path[0]
 
 
+def say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say in one line that Ctrl-C ended a command while it was being imported."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("stopped by SIGINT before anything began", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 forget_current_folder()
+if started_module().startswith("pipelines.") or Path(sys.argv[0]).name.startswith("vqvae-"):
+    sys.excepthook = say_interrupted

@@ -21,9 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipelines.cli.arguments import without_hyphens
-from pipelines.cli.mistakes import AlreadySaid, explain, one_line
-from pipelines.cli.signals import STOPPED
+from pipelines.cli.arguments import as_given, without_hyphens
+from pipelines.cli.mistakes import AlreadySaid, explain
+from pipelines.cli.output import lasting_output
+from pipelines.cli.signals import STOPPED, stoppable
 from pipelines.config.conf import CONF, groups, options
 from pipelines.config.schema import check_settings
 from pipelines.config.settings import Settings
@@ -62,7 +63,7 @@ def command(config_name: str, task: str) -> Callable[[], None]:
         except AlreadySaid:
             end_job("", sweep, bool(config.get("debug")))
         except (ValueError, OSError, OmegaConfBaseException) as error:
-            end_job(f"error: {one_line(error)}", sweep, bool(config.get("debug")))
+            end_job(f"error: {explain(error)}", sweep, bool(config.get("debug")))
         except Exception:
             if not in_sweep():
                 raise
@@ -72,25 +73,35 @@ def command(config_name: str, task: str) -> Callable[[], None]:
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
 
     def main() -> None:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong; it is said here
-        os.environ["VQVAE_PRIOR_TMP"] = str(environment.temporary_folder())  # for conf/hydra, also in jobs elsewhere
-        sys.argv[1:] = without_hyphens(sys.argv[1:])
-        OmegaConf.register_new_resolver("choices", choices, replace=True)  # for the text of --help
-        try:
-            if asked_for_info(sys.argv[1:]):
-                from pipelines.cli.info import show_info  # imports rich
-
-                show_info(config_name, sys.argv[1:])
-            else:
-                app()
-        except JobFailed:
-            raise SystemExit(1) from None
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise SystemExit(f"error: {explain(error)}") from None
-        finally:
-            conclude_sweep()
+        with lasting_output(), stoppable():
+            start(config_name, app)
 
     return main
+
+
+def start(config_name: str, app: Callable[[], Any]) -> None:
+    """Do what the command line asks for: run the app, or say what can be set.
+
+    Raises:
+        SystemExit: With what is wrong.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong; it is said here
+    os.environ["VQVAE_PRIOR_TMP"] = str(environment.temporary_folder())  # for conf/hydra, also in jobs elsewhere
+    sys.argv[1:] = as_given(without_hyphens(sys.argv[1:]))
+    OmegaConf.register_new_resolver("choices", choices, replace=True)  # for the text of --help
+    try:
+        if asked_for_info(sys.argv[1:]):
+            from pipelines.cli.info import show_info  # imports rich
+
+            show_info(config_name, sys.argv[1:])
+        else:
+            app()
+    except JobFailed:
+        raise SystemExit(1) from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise SystemExit(f"error: {explain(error)}") from None
+    finally:
+        conclude_sweep()
 
 
 def choices() -> str:

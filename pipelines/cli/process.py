@@ -17,7 +17,8 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from pipelines.cli.console import console
 from pipelines.cli.mistakes import AlreadySaid, one_line
-from pipelines.cli.signals import STOPPED
+from pipelines.cli.output import lasting_output
+from pipelines.cli.signals import STOPPED, stoppable
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives, environment, launch
@@ -82,7 +83,7 @@ def run_quietly(task: str, settings: Settings) -> None:
     called = getattr(importlib.import_module(module), function)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # which Lightning sets when it is imported
     try:
-        with room_for_a_batch(settings), folder_in_use(settings, function):
+        with lasting_output(), stoppable(console.quiet), room_for_a_batch(settings), folder_in_use(settings, function):
             called(settings)
     except (ValueError, OSError) as error:
         if collectives.ranks() == 1:

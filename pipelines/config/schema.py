@@ -188,10 +188,20 @@ def check_settings(settings: Settings, config_name: str) -> None:
     if "sampling" in settings:
         asked = {key: value for key, value in settings["sampling"].items() if value != RECIPE}
         check_target(SAMPLING, asked, "" if config_name in FROM_RECIPE else "sampling", settings["trust"])
+    check_seeds(settings, 2**64 if config_name in FROM_RECIPE[:2] else 2**32)
     # Outer nodes first: one that others are interpolated from is called by the name that the command line knows.
     for path, node in sorted(_targets(settings, ""), key=lambda found: found[0].count(".")):
         arguments = {key: value for key, value in node.items() if key != "_target_"}
         check_target(node["_target_"], arguments, path, settings["trust"])
+
+
+def check_seeds(settings: Settings, end: int) -> None:
+    """Raise ValueError unless each seed is from 0 to ``end - 1``: libraries that draw take no other."""
+    for path in ("seed", "stage1.seed", "stage2.seed"):
+        place, _, key = path.rpartition(".")
+        seed = (settings.get(place) or {} if place else settings).get(key, 0)
+        if not 0 <= seed < end:
+            raise ValueError(f"{path} is from 0 to 2^{end.bit_length() - 1} - 1, got {seed}")
 
 
 def keys_of_command(config_name: str) -> dict[str, Signature]:

@@ -42,7 +42,7 @@ def error(monkeypatch, capfd, tmp_path):
         ("stage1.quantizer.decay=2", "stage1.model.quantizer: decay is in [0, 1), got 2"),
         (
             "stage1.model.padding=1",
-            "image_size 30×30 (padding included) is not divisible by downsample_factor 8: 32×32 would work",
+            "image_size 28×28 + 2 × padding 1 is not divisible by downsample_factor 8: 30×30 would work",
         ),
         ("stage1.model.downsample_factor=3", "downsample_factor is a power of two of at least 2, got 3"),
         ("stage1.trainer.max_steps=0", "stage1.trainer: max_steps is at least 1, got 0"),

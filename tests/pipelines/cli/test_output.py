@@ -1,0 +1,95 @@
+"""Printing never ends a command."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.table import Table
+
+from pipelines.cli.console import console
+from pipelines.cli.output import lasting_output
+from pipelines.cli.signals import SIGNALS, stoppable
+from tests.support.tiny import TINY
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", "+ done * 3x4 - u ... ? a->b"),
+        ("latin-1", "+ done * 3×4 - ü ... ? a->b"),
+        ("utf-8", "✓ done • 3×4 – ü … 龍 a→b"),
+    ],
+)
+def test_a_stream_gets_the_characters_that_it_takes(encoding, expected, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with lasting_output():
+        print("✓ done • 3×4 – ü … 龍 a→b")
+        table = Table("✓", "größe")
+        table.add_row("•", "×")
+        console.print(table)
+    assert sys.stdout is stream
+    stream.flush()
+    first = stream.buffer.getvalue().decode(encoding).splitlines()[0]
+    assert first == expected
+
+
+def test_a_closed_stream_is_left(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with lasting_output():
+        for _ in range(3):
+            print("nobody reads this", flush=True)
+        console.print("[green]✓[/] nor this")
+    stream.close()  # what it still held goes nowhere
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    with lasting_output():
+        print("nor this")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "a closed pipe"])
+def test_a_run_ends_well_whatever_its_output_takes(encoding, tmp_path):
+    command = [sys.executable, "-m", "pipelines.run", *TINY, "output=made", f"data.cache={tmp_path}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if encoding == "a closed pipe":
+        read, write = os.pipe()
+        os.close(read)
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, stdout=write, stderr=write)
+        os.close(write)
+    else:
+        environment["PYTHONIOENCODING"] = encoding
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+        assert b"+ prior" in ended.stdout, ended.stderr
+    assert ended.returncode == 0
+    assert (tmp_path / "made" / "report.html").exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_in_one_line_and_its_code(number, capsys):
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    with pytest.raises(SystemExit) as stopped, stoppable():
+        signal.raise_signal(number)
+    assert stopped.value.code == 128 + number
+    assert capsys.readouterr().err == f"stopped by {number.name}: the same command goes on with what is not finished\n"
+    assert {one: signal.getsignal(one) for one in SIGNALS} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_command_that_is_stopped_while_it_starts_says_one_line(number, tmp_path):
+    command = [sys.executable, "-u", "-m", "pipelines.run", *TINY, "output=made"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not (tmp_path / "made").exists() and process.poll() is None:  # torch and all else is imported by then
+        time.sleep(0.01)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert len([line for line in said.splitlines() if line.strip()]) <= 2, said
+    assert f"stopped by {number.name}" in said
