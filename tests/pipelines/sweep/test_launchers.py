@@ -56,3 +56,9 @@ def test_optuna_gets_the_objective(tmp_path):
     rows = Sweep.read(tmp_path / "sweep").rows
     assert [row.record.status for row in rows] == ["finished", "finished"]
     assert f"Best value: {rows[0].metrics['stage2.nats']}" in said
+    code, said = sweep(tmp_path, *settings, "hydra.sweeper.n_jobs=1", interval)  # the same command draws new trials
+    assert code == 0, said
+    again = Sweep.read(tmp_path / "sweep").rows
+    assert sorted(row.record.number for row in again) == [0, 1, 2, 3]
+    assert {row.record.status for row in again} == {"finished"}
+    assert {row.metrics["stage2.nats"] for row in rows} < {row.metrics["stage2.nats"] for row in again}
