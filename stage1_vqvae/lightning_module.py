@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from stage1_vqvae.codebook_steps import CodebookSteps
 from stage1_vqvae.data.augmentation import Augmentation, normalize
 from stage1_vqvae.losses import Objective
 from stage1_vqvae.metrics import CodeUse, count_codes, reconstruction_quality, use_of_codes
 from stage1_vqvae.tokenizer import Reconstruction, Tokenizer
 
 
-class TokenizerTraining(LightningModule):
+class TokenizerTraining(CodebookSteps):
     """Trains encoder, codebooks and decoder together (arXiv 1711.00937, equation 3).
 
     Batches hold ``images`` uint8 ``[B, H, W, C]`` and ``draws`` int64 ``[B]``, which key the augmentation.
@@ -78,17 +78,6 @@ class TokenizerTraining(LightningModule):
         if self.model.likelihood:
             return self.model.likelihood.nats(passed.outputs, images).mean() / images[0].numel()
         return self.objective(passed.images, images)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step the optimiser, then the codebooks; a step whose gradients were dropped happens to neither."""
-        happened: list[bool] = []  # a gradient scaler may pass the optimiser's step over
-        handle = self.trainer.optimizers[0].register_step_post_hook(lambda *_: happened.append(True))
-        super().optimizer_step(*args, **kwargs)
-        handle.remove()
-        if happened and any(parameter.grad is not None for parameter in self.model.parameters()):
-            self.model.step()
-        else:
-            self.model.discard()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Gather the metrics of one batch of held-out images."""

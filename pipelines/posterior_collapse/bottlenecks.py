@@ -44,7 +44,10 @@ class Bottleneck(nn.Module, ABC):
         """Latents of ``z [B, D, h, w]``."""
 
     def step(self) -> None:
-        """After every optimiser step."""
+        """Move a codebook, after every optimiser step."""
+
+    def discard(self) -> None:
+        """Forget the passes since the last step, which was skipped."""
 
 
 class GaussianLatents(Bottleneck):
@@ -91,3 +94,7 @@ class CodeLatents(Bottleneck):
     def step(self) -> None:
         """Move the codebook."""
         self.quantizer.step()
+
+    def discard(self) -> None:
+        """Let the codebook forget the passes since the last step."""
+        self.quantizer.discard()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from pipelines.posterior_collapse.bottlenecks import Bottleneck, Latents
 from pipelines.posterior_collapse.pixel_decoder import PixelDecoder
+from stage1_vqvae.codebook_steps import CodebookSteps
 from stage1_vqvae.data.augmentation import normalize
 from stage1_vqvae.networks.convolutional import Encoder
 
@@ -46,8 +46,16 @@ class LatentPixelModel(nn.Module):
         """Latents of ``pixels [B, 1, H, W]``, 0 or 1."""
         return self.bottleneck(self.encoder(2 * pixels - 1))
 
+    def step(self) -> None:
+        """Step the codebook, if there is one, after an optimiser step."""
+        self.bottleneck.step()
 
-class LatentPixelTraining(LightningModule):
+    def discard(self) -> None:
+        """Let the codebook forget the passes since the last step: it was skipped."""
+        self.bottleneck.discard()
+
+
+class LatentPixelTraining(CodebookSteps):
     """Trains such a model: nats of the pixels, plus the rate that the bottleneck charges, plus its own loss.
 
     Of Gaussian latents that is the bound of arXiv 1312.6114 without annealing or free bits; of codes, equation 3 of
@@ -72,11 +80,6 @@ class LatentPixelTraining(LightningModule):
         self.log("train/nats", nats.mean(), prog_bar=True)
         self.log("train/rate", latents.rate.mean(), prog_bar=True)
         return (nats + latents.rate).mean() / pixels[0].numel() + latents.loss
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step the optimiser, then the codebook."""
-        super().optimizer_step(*args, **kwargs)
-        self.model.bottleneck.step()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Gather the nats of one batch, with its images' own latents and with another image's."""
