@@ -118,7 +118,7 @@ def test_settings_that_are_off_change_nothing():
         {"precision": "float32"},
         {"processors": [lambda logits, codes: logits]},
     ],
-    ids=str,
+    ids=lambda off: " ".join(f"{name}={value}" for name, value in off.items() if name != "processors") or "processors",
 )
 def test_codes_are_the_same_with_every_off_value(prior, off):
     labels = classes_in_turn(20, range(2))
