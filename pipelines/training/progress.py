@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
-REFRESH = 0.2
+REFRESH = 0.5
 """Seconds between two pictures of the bar."""
 
 
