@@ -48,7 +48,7 @@ def error(monkeypatch, capfd, tmp_path):
         ("stage1.trainer.max_steps=0", "stage1.trainer: max_steps is at least 1, got 0"),
         ("stage1.trainer.max_stepz=3", "stage1.trainer.max_stepz: no such key; did you mean max_steps?"),
         ("stage2.optimization.schedule=linear", "stage2.optimization.schedule: constant or cosine expected"),
-        ("sampling.temperature=0", "temperature is above 0, got 0"),
+        ("sampling.temperature=-1", "temperature is at least"),
         ("codes.copies=0", "codes.copies is at least 1, got 0"),
         ("experiment=nope", "nope"),
         ("data=nope", "nope"),
@@ -70,7 +70,7 @@ def test_wrong_settings_are_named_before_any_work(error, change, message, tmp_pa
     ("change", "message"),
     [
         ("model=nowhere", "nowhere/tokenizer holds no finished tokenizer (config.yaml is missing): train it first"),
-        ("label=11", "label=11: classes are 0 to 9 or by name"),
+        ("label=11", "label=11: classes are 0 to 9"),
         ("n=0", "n is at least 1, got 0"),
         ("top_p=3", "top_p is in (0, 1], or null for all codes, got 3"),
         ("batch_size=0", "batch_size is at least 1, got 0"),
