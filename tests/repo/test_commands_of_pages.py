@@ -46,19 +46,20 @@ def folder(tmp_path_factory, tiny_run):
         Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(path)
     pixels = rng.integers(0, 256, (24, 40, 36, 3), dtype=np.uint8)
     np.savez(folder / "my_images.npz", images=pixels, labels=np.arange(24) % 2)
-    write_parquet(folder / "my_images.parquet", folder)
-    for split in ("train", "test"):
-        write_parquet(folder / "my_cifar10" / f"{split}-00000-of-00001.parquet", folder)
+    files = sorted((folder / "my_images").rglob("*.png"))
+    write_parquet(folder / "my_images.parquet", files)
+    # No image is in both: exact copies of training images are left out of the others.
+    write_parquet(folder / "my_cifar10" / "train-00000-of-00001.parquet", files[:16])
+    write_parquet(folder / "my_cifar10" / "test-00000-of-00001.parquet", files[16:])
     return folder
 
 
-def write_parquet(path, folder):
+def write_parquet(path, files):
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as ImageFeature
 
-    files = sorted(str(file) for file in (folder / "my_images").rglob("*.png"))
     features = Features({"img": ImageFeature(), "label": ClassLabel(names=["cat", "dog"])})
-    rows = {"img": [{"bytes": Path(file).read_bytes(), "path": None} for file in files], "label": [0, 1] * 12}
+    rows = {"img": [{"bytes": file.read_bytes(), "path": None} for file in files], "label": [0, 1] * (len(files) // 2)}
     path.parent.mkdir(parents=True, exist_ok=True)
     Dataset.from_dict(rows, features=features).to_parquet(path)
 
