@@ -102,7 +102,7 @@ def recorded(sweep: Mapping[str, Any] | None) -> Iterator[None]:
             yield
             status = "finished"
         except Exception as failure:
-            error = " ".join(str(failure).split()) or type(failure).__name__
+            error = _one_line(failure) or _one_line(failure.__cause__) or type(failure).__name__
             raise
         except BaseException:  # a signal, or Ctrl-C
             status = "stopped"
@@ -136,6 +136,10 @@ def _held(folder: Path, number: int, waits: bool) -> Iterator[None]:
             holder = read_record(folder, number).holder
             raise RunsElsewhere(f"job {number}: another launch of this sweep runs it ({holder})")
         time.sleep(PAUSE)
+
+
+def _one_line(error: BaseException | None) -> str:
+    return "" if error is None else " ".join(str(error).split())
 
 
 def _this_process() -> str:

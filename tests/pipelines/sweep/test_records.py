@@ -46,6 +46,15 @@ def test_what_tells_a_job_from_others_stays_through_all_of_it(job, tmp_path):
     assert record.error is None
 
 
+def test_an_error_without_words_is_told_by_its_cause(job, tmp_path):
+    with pytest.raises(RuntimeError), recorded(job):
+        raise RuntimeError from OSError("process 1 was ended by SIGKILL")
+    assert read_record(tmp_path, 3).error == "process 1 was ended by SIGKILL"
+    with pytest.raises(RuntimeError), recorded(job):
+        raise RuntimeError
+    assert read_record(tmp_path, 3).error == "RuntimeError"
+
+
 def test_time_adds_up_over_the_starts_of_a_job_until_it_is_finished(job, tmp_path, monkeypatch):
     clock = iter([0.0, 5.0, 100.0, 102.0, 200.0, 200.5])
     monkeypatch.setattr("pipelines.sweep.records.time.monotonic", lambda: next(clock))
