@@ -20,7 +20,7 @@ def samples(first, count):
     """Images of which number i is of grey level i."""
     levels = torch.arange(first, first + count)
     images = (levels / 255)[:, None, None, None].expand(-1, 3, 2, 4)
-    return Samples(images, levels[:, None] * torch.tensor([1, 10]), levels % 3)
+    return Samples(images, levels[:, None] * torch.tensor([1, 10]), levels % 3, torch.zeros(count, 2))
 
 
 def expected(n):
