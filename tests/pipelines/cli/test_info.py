@@ -34,7 +34,7 @@ def test_every_key_of_the_configuration_is_there_with_type_and_meaning(info):
         assert re.search(rf"^{re.escape(key)} = ", shown, flags=re.M), key
     assert "stage1.quantizer.codebook_size = 512  int" in shown
     assert "hardware.devices = 1  int or auto" in shown
-    assert "share of labels hidden in training, for guidance" in shown  # a comment
+    assert "share of labels masked in training, for guidance" in shown  # a comment
     assert "Processes on each machine" in shown  # a docstring
     assert "weight of the commitment term" in shown  # a base class's
     assert "stage2.trainer.max_steps = 10000  int" in shown  # of a node without a target
