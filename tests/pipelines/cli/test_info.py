@@ -35,7 +35,7 @@ def test_every_key_of_the_configuration_is_there_with_type_and_meaning(info):
     assert "stage1.quantizer.codebook_size = 512  int" in shown
     assert "hardware.devices = 1  int or auto" in shown
     assert "share of labels masked in training, for guidance" in shown  # a comment
-    assert "Processes on each machine" in shown  # a docstring
+    assert "Steps between checkpoints to resume from" in shown  # a docstring
     assert "weight of the commitment term" in shown  # a base class's
     assert "stage2.trainer.max_steps = 10000  int" in shown  # of a node without a target
     assert "Keep the likeliest codes" in shown or "only the likeliest codes that hold" in shown

@@ -59,7 +59,7 @@ def test_what_a_command_says_of_itself_needs_no_torch(word, start):
         ("sample", [], "model: a value is needed"),
         ("sample", ["model=x", "temperature=warm"], "temperature: float or recipe expected, got 'warm'"),
         ("evaluate", ["model=x", "network.steps=few"], "network.steps: int expected, got 'few'"),
-        ("complete", ["model=x", "images=y", "candidates=1.5"], "candidates: int expected, got 1.5"),
+        ("complete", ["model=x", "images=y", "candidates=1.5"], "candidates: int or null expected, got 1.5"),
         ("reconstruct", ["model=x", "data.files=y", "batch=3"], "batch: no such key; did you mean batch_size?"),
         ("collapse", ["autoencoder.layers=two"], "autoencoder.layers: int expected, got 'two'"),
     ],
