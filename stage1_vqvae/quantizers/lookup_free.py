@@ -23,8 +23,8 @@ class LookupFree(Quantizer):
 
     Bit d of a code is channel d. A channel of exactly 0 gives the bit 0.
 
-    It is for codebooks of 2^16 codes and more. With few bits :class:`BinarySpherical` reconstructs better: here a small β
-    or w leaves few codes in use, and a large β keeps signs from changing.
+    It is for codebooks of 2^16 codes and more. With few bits :class:`BinarySpherical` reconstructs better, whatever the
+    weights here: a small β or w leaves few codes in use, and a large β keeps signs from changing.
 
     Args:
         dim: D, channels of a vector and bits of a code.
