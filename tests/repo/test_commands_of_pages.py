@@ -189,9 +189,12 @@ def test_make_targets_exist():
 
 
 def test_installation_is_what_make_does():
-    made = (ROOT / "Makefile").read_text()
-    assert "pip install" in made
-    assert "-c constraints.txt -e" in made
+    """``make`` installs the locked files; a page's ``pip`` takes the same versions from the constraints."""
+    assert "requirements/install.sh $(BIN)/python" in (ROOT / "Makefile").read_text()
+    listed = (line.split()[0] for line in (ROOT / "requirements" / "cpu.txt").read_text().splitlines() if "==" in line)
+    locked = {pinned.replace("_", "-").lower().removesuffix("+cpu") for pinned in listed}
+    for pinned in (ROOT / "constraints.txt").read_text().split():
+        assert pinned.replace("_", "-").lower() in locked
     for _, command, _ in COMMANDS:
         if command.startswith("pip "):
             assert "-c constraints.txt -e" in command
