@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,19 +39,16 @@ def composed_settings(command: str, given: Mapping[str, Any]) -> Settings:
         raise ValueError(explain(error)) from error
 
 
-def checked(config: DictConfig | Mapping[str, Any], command: str) -> Settings:
-    """A composed configuration, of Hydra or plain, as settings.
+def checked(config: DictConfig, command: str) -> Settings:
+    """A configuration that Hydra composed, as settings.
 
     Raises:
         ValueError: If a value is missing, or a key or value is wrong.
     """
-    if isinstance(config, DictConfig):
-        missing = OmegaConf.missing_keys(config)
-        if missing:
-            raise ValueError(f"{', '.join(sorted(missing))}: a value is needed, e.g. {min(missing)}=...")
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-    else:
-        plain = json.loads(json.dumps(config))  # tuples become lists, as YAML has them
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        raise ValueError(f"{', '.join(sorted(missing))}: a value is needed, e.g. {min(missing)}=...")
+    plain: Any = OmegaConf.to_container(config, resolve=True)
     settings = {str(key): value for key, value in plain.items()}
     if settings.get("output") is not None:
         settings["output"] = str(Path(settings["output"]).expanduser().absolute())
