@@ -15,13 +15,13 @@ from pipelines.artifacts.models import load_prior, load_tokenizer, recipe
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.instantiate import check
 from pipelines.distributed.devices import find_device
-from pipelines.inputs.codes import codes_of, integer_codes, prefix_codes
+from pipelines.inputs.codes import prefix_codes
 from pipelines.inputs.images import images_of
 from pipelines.inputs.labels import Label, check_trained, class_numbers, labels_of, trained_classes
 from pipelines.inputs.numbers import whole_number
 from pipelines.masks import kept_pixels
 from pipelines.samples import Samples
-from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.codes import CodeLayout, codes_of, integer_codes
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from stage2_prior.sampling.batch_invariance import BASE, MicroBatch, in_microbatches, plan
@@ -187,7 +187,7 @@ class Generator:
         """Hold some codes of images and draw the rest; see :func:`~stage2_prior.sampling.inpainting.complete_images`.
 
         Args:
-            codes: Integers ``[B, T]`` (or as :func:`~pipelines.inputs.codes.codes_of` takes them); those that are not
+            codes: Integers ``[B, T]`` (or as :func:`~stage1_vqvae.codes.codes_of` takes them); those that are not
                 kept may be anything.
             keep_mask: bool ``[B, T]`` or ``[T]``, true where a code is held.
             labels: A class for all or one for each, by number or name; None or -1 for the null class.
@@ -266,7 +266,7 @@ class Generator:
 
         Args:
             codes: Integers of any type, ``[B, T]``, ``[T]``, or as a grid; see
-                :func:`~pipelines.inputs.codes.codes_of`.
+                :func:`~stage1_vqvae.codes.codes_of`.
 
         Raises:
             ValueError: If they are not of this tokenizer's layout.

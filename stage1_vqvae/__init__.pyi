@@ -1,4 +1,5 @@
 from .codes import CodeLayout as CodeLayout
+from .lightning_module import TokenizerTraining as TokenizerTraining
 from .tokenizer import Reconstruction as Reconstruction
 from .tokenizer import Tokenizer as Tokenizer
 from .vqvae import VQVAE as VQVAE

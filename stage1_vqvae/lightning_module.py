@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,20 +11,33 @@ from torch import Tensor, nn
 
 from stage1_vqvae.codebook_steps import CodebookSteps
 from stage1_vqvae.data.augmentation import Augmentation, normalize
-from stage1_vqvae.losses import Objective
+from stage1_vqvae.data.examples import training_batch
+from stage1_vqvae.losses import Objective, SquaredError
 from stage1_vqvae.metrics import CodeUse, count_codes, reconstruction_quality, use_of_codes
 from stage1_vqvae.tokenizer import Reconstruction, Tokenizer
+
+SQUARED_ERROR = SquaredError()
+NO_AUGMENTATION = Augmentation()
+"""What is trained with unless told otherwise."""
+
+
+def adam(module: nn.Module, max_steps: int) -> torch.optim.Optimizer:
+    """Adam with a constant learning rate of 3e-4 (arXiv 1711.00937 has 2e-4)."""
+    return torch.optim.Adam(module.parameters(), lr=3e-4)
 
 
 class TokenizerTraining(CodebookSteps):
     """Trains encoder, codebooks and decoder together (arXiv 1711.00937, equation 3).
 
-    Batches hold ``images`` uint8 ``[B, H, W, C]`` and ``draws`` int64 ``[B]``, which key the augmentation.
+    Batches are those of any DataLoader: images ``[B, C, H, W]`` or ``[B, H, W, C]``, uint8 or floats in [0, 1], alone,
+    in a pair with labels, or in a mapping. Those of the pipeline hold ``images`` uint8 ``[B, H, W, C]`` and ``draws``
+    int64 ``[B]``, which key the augmentation. A checkpoint of Lightning's loads by
+    ``TokenizerTraining.load_from_checkpoint(path, model=model)``.
 
     Args:
         model: The tokenizer.
         objective: The reconstruction term of the loss; a model with a likelihood has its own, nats per dimension.
-        augmentation: Of training images, on the training device.
+        augmentation: Of training images, on the training device; none by default.
         optimization: Optimiser and schedule for a module and a number of steps, as Lightning takes them.
         seed: Of the augmentation.
         channels_last: Whether weights and images lie in the channels-last memory format in training, which the
@@ -33,10 +47,10 @@ class TokenizerTraining(CodebookSteps):
     def __init__(
         self,
         model: Tokenizer,
-        objective: Objective,
-        augmentation: Augmentation,
-        optimization: Callable[[nn.Module, int], Any],
-        seed: int,
+        objective: Objective = SQUARED_ERROR,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        optimization: Callable[[nn.Module, int], Any] = adam,
+        seed: int = 0,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
@@ -49,9 +63,20 @@ class TokenizerTraining(CodebookSteps):
         self.quality = reconstruction_quality()
         self.use = CodeUse(model.layout)
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> dict[str, Tensor]:
+        """A batch of any DataLoader as the steps take it; one of the pipeline is one already.
+
+        Raises:
+            ValueError: If images are of another type, range or size than the model's.
+        """
+        if isinstance(batch, dict) and "draws" in batch:
+            return batch
+        return training_batch(batch, self.model.image_size, self.model.channels)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the ``loss`` of one batch, its terms ``reconstruction`` and ``quantizer``, and ``codes [B, T]``."""
-        images = self.augmentation(batch["images"], batch["draws"], self.seed, self.memory_format)
+        draws = batch["draws"] if "draws" in batch else self._draws_of(len(batch["images"]))
+        images = self.augmentation(batch["images"], draws, self.seed, self.memory_format)
         passed = self.model(images)
         reconstruction = self._reconstruction_loss(passed, images)
         return {
@@ -95,13 +120,26 @@ class TokenizerTraining(CodebookSteps):
         self.quality.reset()
         self.use.reset()
 
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Return the ``codes`` ``[B, T]`` of a batch and its ``reconstructions`` ``[B, C, H, W]`` in [0, 1]."""
+        codes = self.model.encode(normalize(batch["images"], self.memory_format))
+        return {"codes": codes, "reconstructions": (self.model.decode(codes) + 1) / 2}
+
     def teardown(self, stage: str) -> None:
         """Leave the weights in the memory format that models are saved in."""
         self.model.to(memory_format=torch.contiguous_format)
 
     def configure_optimizers(self) -> Any:
         """The optimiser and schedule that were asked for."""
-        return self.optimization(self.model, self.trainer.max_steps)
+        steps = self.trainer.max_steps
+        if steps < 0:  # a trainer that counts epochs; without end if it counts none
+            steps = int(min(self.trainer.estimated_stepping_batches, sys.maxsize))
+        return self.optimization(self.model, steps)
+
+    def _draws_of(self, images: int) -> Tensor:
+        """Numbers of a batch's images where its loader gives none: the next ones."""
+        first = self.trainer.fit_loop.total_batch_idx * images
+        return torch.arange(first, first + images)
 
     @property
     def _step_is_logged(self) -> bool:

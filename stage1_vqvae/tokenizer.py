@@ -167,6 +167,8 @@ class Tokenizer(nn.Module, ABC):
         expected = (self.channels, *self.image_size)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(f"images [B, {', '.join(map(str, expected))}] expected, got {list(images.shape)}")
+        if not images.is_floating_point():
+            raise ValueError(f"floats in [-1, 1] expected, got {images.dtype}: convert with images / 127.5 - 1")
         return F.pad(images, (self.padding,) * 4, mode="replicate") if self.padding else images
 
     def _outputs(self, latents: Sequence[Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,28 +12,38 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from stage2_prior.batches import training_batch
 from stage2_prior.prior import NO_LABEL, Autoregressive
+
+
+def adamw(module: nn.Module, max_steps: int) -> torch.optim.Optimizer:
+    """AdamW with a constant learning rate of 3e-4 and the moving averages that transformers are trained with."""
+    return torch.optim.AdamW(module.parameters(), lr=3e-4, betas=(0.9, 0.95))
 
 
 class PriorTraining(LightningModule):
     """Trains a prior by maximum likelihood.
 
-    Batches hold ``codes`` int64 ``[B, T]`` and ``labels`` int64 ``[B]``.
+    Batches are those of any DataLoader: integer codes ``[B, T]``, or ``[B, *grid]`` of a single grid, alone, in a pair
+    with labels ``[B]``, or in a mapping with the keys ``codes`` and ``labels``. Those of the pipeline come from a
+    :class:`~stage2_prior.code_store.CodeStore`. A checkpoint of Lightning's loads by
+    ``PriorTraining.load_from_checkpoint(path, model=model)``.
 
     Args:
         model: The prior, or one grid's part of it.
         label_dropout: Share of labels hidden in training, so that the prior also learns the null class and sampling
             can be guided (arXiv 2207.12598).
-        unigram_entropy: Entropy of the training codes' frequencies in nats per code, logged beside the prior's.
+        unigram_entropy: Entropy of the training codes' frequencies in nats per code, logged beside the prior's; None
+            where it is not known.
         optimization: Optimiser and schedule for a module and a number of steps, as Lightning takes them.
     """
 
     def __init__(
         self,
         model: Autoregressive,
-        label_dropout: float,
-        unigram_entropy: float,
-        optimization: Callable[[nn.Module, int], Any],
+        label_dropout: float = 0.1,
+        unigram_entropy: float | None = None,
+        optimization: Callable[[nn.Module, int], Any] = adamw,
     ) -> None:
         super().__init__()
         if not 0 <= label_dropout <= 1:
@@ -47,6 +58,16 @@ class PriorTraining(LightningModule):
     def grid_means(self) -> list[MeanMetric]:
         """Mean nats of each grid's codes over the split."""
         return [mean for mean in self.nats if isinstance(mean, MeanMetric)]
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> dict[str, Tensor]:
+        """A batch of any DataLoader as the steps take it; one of the pipeline is one already.
+
+        Raises:
+            ValueError: If codes or labels do not fit the model.
+        """
+        if isinstance(batch, dict) and "draws" in batch:
+            return batch
+        return training_batch(batch, self.model)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the nats per code of one batch, as ``loss`` and as ``nats``."""
@@ -83,11 +104,19 @@ class PriorTraining(LightningModule):
             self.log_dict(metrics, rank_zero_only=True)
         sizes = layout.codebook_size_at()
         self.log("validation/uniform_nats", sizes.float().log().mean(), rank_zero_only=True)
-        self.log("validation/unigram_nats", self.unigram_entropy, rank_zero_only=True)
+        if self.unigram_entropy is not None:
+            self.log("validation/unigram_nats", self.unigram_entropy, rank_zero_only=True)
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the nats of every code of a batch, float32 ``[B, T]``."""
+        return self.model.nats(batch["codes"], batch["labels"])
 
     def configure_optimizers(self) -> Any:
         """The optimiser and schedule that were asked for."""
-        return self.optimization(self.model, self.trainer.max_steps)
+        steps = self.trainer.max_steps
+        if steps < 0:  # a trainer that counts epochs; without end if it counts none
+            steps = int(min(self.trainer.estimated_stepping_batches, sys.maxsize))
+        return self.optimization(self.model, steps)
 
     @property
     def _step_is_logged(self) -> bool:

@@ -12,10 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.inputs.numbers import shown
+from stage1_vqvae.data.image_arrays import channels_first, in_unit_range
 from stage1_vqvae.data.preprocessing import Preprocessing
-
-ROUNDING = 1e-3
-"""How far outside of [0, 1] a float may lie, as resizing and arithmetic leave it; it is clamped."""
 
 
 def images_of(images: Any, image_size: tuple[int, int], channels: int, resize: bool = False) -> Tensor:
@@ -67,7 +65,7 @@ def _from_picture(image: Image.Image, name: str, image_size: tuple[int, int], ch
             "pass resize=True to fit it as in training"
         )
     pixels = Preprocessing(height, width, channels)(image)
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255  # a copy: pixels may be read-only
 
 
 def _from_array(
@@ -76,7 +74,7 @@ def _from_array(
     array = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
     if array.numel() == 0:
         raise ValueError(f"images: at least one expected, got shape {list(array.shape)}")
-    ordered = _channels_first(in_unit_range(array), image_size, channels, resize)
+    ordered = channels_first(in_unit_range(array), image_size, channels, resize)
     if tuple(ordered.shape[2:]) == image_size:
         return ordered
     height, width = image_size
@@ -85,55 +83,3 @@ def _from_array(
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
     made = [fitted(Image.fromarray(one[..., 0] if channels == 1 else one, mode)) for one in pictures]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255
-
-
-def in_unit_range(array: Tensor) -> Tensor:
-    """Float32 in [0, 1] of uint8 or of floats that are there already."""
-    if array.dtype == torch.uint8:
-        return array.float() / 255
-    if not array.is_floating_point():
-        raise ValueError(
-            f"images: uint8 of 0 to 255 or floats in [0, 1] expected, got {array.dtype}: "
-            "convert with images.astype('uint8') or images.to(torch.uint8)"
-        )
-    if not torch.isfinite(array).all():
-        raise ValueError("images: finite floats in [0, 1] expected, some are NaN or infinite")
-    low, high = float(array.min()), float(array.max())
-    if low < -ROUNDING or high > 1 + ROUNDING:
-        how = "(images + 1) / 2" if low >= -1 - ROUNDING and high <= 1 + ROUNDING else "images / 255"
-        raise ValueError(
-            f"images: floats in [0, 1] expected, these lie in [{low:.4g}, {high:.4g}]: convert, e.g. {how}"
-        )
-    return array.float().clamp(0, 1)
-
-
-def _channels_first(array: Tensor, image_size: tuple[int, int], channels: int, resize: bool) -> Tensor:
-    """``[B, C, H, W]`` of images in any of the shapes that are taken."""
-    found = [ordered for ordered in _readings(array, channels) if resize or tuple(ordered.shape[2:]) == image_size]
-    height, width = image_size
-    if not found:
-        hint = "" if resize else ", or pass resize=True to fit other sizes as in training"
-        raise ValueError(
-            f"images: [B, {channels}, {height}, {width}] or [B, {height}, {width}, {channels}] expected, "
-            f"got {list(array.shape)}{hint}"
-        )
-    if any(not torch.equal(found[0], other) for other in found[1:]):
-        raise ValueError(
-            f"images: {list(array.shape)} may have its channels first or last: give [B, {channels}, {height}, {width}]"
-        )
-    return found[0]
-
-
-def _readings(array: Tensor, channels: int) -> list[Tensor]:
-    """Every way to read an array as ``[B, C, H, W]``."""
-    found = []
-    if array.ndim == 4:
-        found += [array] if array.shape[1] == channels else []
-        found += [array.permute(0, 3, 1, 2)] if array.shape[3] == channels else []
-    if array.ndim == 3:
-        found += [array[None]] if array.shape[0] == channels else []
-        found += [array.permute(2, 0, 1)[None]] if array.shape[2] == channels else []
-        found += [array[:, None]] if channels == 1 else []
-    if array.ndim == 2 and channels == 1:
-        found += [array[None, None]]
-    return found

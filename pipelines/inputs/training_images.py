@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipelines.inputs.images import in_unit_range
 from pipelines.inputs.numbers import shown
+from stage1_vqvae.data.examples import image_and_label
+from stage1_vqvae.data.image_arrays import in_unit_range
 from stage1_vqvae.data.preprocessing import Preprocessing
-
-IMAGE_KEYS = ("image", "images", "img", "pixel_values", "x", "input")
-LABEL_KEYS = ("label", "labels", "fine_label", "target", "y", "class")
-"""Names under which an example that is a mapping holds its image and its label, the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def _examples(
     labels: list[Any] = []
     fitted: Preprocessing | None = None
     for example in _each(images):
-        image, label = _parted(example)
+        image, label = image_and_label(example)
         if isinstance(image, Tensor | np.ndarray):
             pixels.append(_bytes(image[None] if image.ndim == 3 else image[None, ..., None], channels)[0])
         else:
@@ -105,7 +102,7 @@ def _examples(
                     grey = picture.mode in ("1", "L", "I", "F", "I;16")
                     fitted = Preprocessing(height, width, channels or (1 if grey else 3))
                 pixels.append(fitted(picture))
-        labels.append(label)
+        labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
     if not pixels:
         raise ValueError("images: at least one expected, got none")
     if len({one.shape for one in pixels}) > 1:
@@ -119,22 +116,6 @@ def _each(images: Any) -> Iterable[Any]:
     if hasattr(images, "__getitem__") and hasattr(images, "__len__"):
         return (images[index] for index in range(len(images)))
     return images
-
-
-def _parted(example: Any) -> tuple[Any, Any]:
-    """Image and label of an example; None for a label that it has not."""
-    if isinstance(example, Mapping):
-        image = next((example[key] for key in IMAGE_KEYS if key in example), None)
-        label = next((example[key] for key in LABEL_KEYS if key in example), None)
-        if image is None:
-            raise ValueError(f"images: an example with a key {', '.join(IMAGE_KEYS)} expected, got {list(example)}")
-    elif isinstance(example, tuple | list):
-        if not 1 <= len(example) <= 2:
-            raise ValueError(f"images: an image, or a pair of image and label, expected, got {len(example)} things")
-        image, label = example[0], example[1] if len(example) == 2 else None
-    else:
-        image, label = example, None
-    return image, label.item() if isinstance(label, Tensor | np.generic) else label
 
 
 def _opened(image: Any) -> Image.Image:

@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.inputs.codes import codes_of
 from pipelines.inputs.images import images_of
 from pipelines.inputs.labels import as_trained, class_numbers, labels_of
 from pipelines.inputs.numbers import real_number, whole_number
-from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.codes import CodeLayout, codes_of
 
 RGB = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)  # [B, H, W, C]
 EXPECTED = torch.from_numpy(RGB).permute(0, 3, 1, 2).float() / 255

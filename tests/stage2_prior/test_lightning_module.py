@@ -1,0 +1,95 @@
+"""A prior is trained by one's own Trainer on the batches of any DataLoader."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from stage1_vqvae import CodeLayout
+from stage2_prior import PriorTraining
+from stage2_prior.batches import training_batch
+from stage2_prior.transformer import Transformer
+
+CODES = torch.from_numpy(np.random.default_rng(0).integers(0, 6, (12, 6)))
+LABELS = torch.arange(12) % 2
+
+torch.manual_seed(0)
+MODEL = Transformer(CodeLayout(((2, 3),), (6,)), 2, width=8, layers=1, heads=2)
+
+LOADERS = {
+    "pairs": TensorDataset(CODES, LABELS),
+    "grids of small integers": TensorDataset(CODES.view(12, 2, 3).to(torch.uint8), LABELS.to(torch.int32)),
+    "mappings": [{"codes": row, "labels": label} for row, label in zip(CODES, LABELS, strict=True)],
+}
+
+
+def trainer(folder, **options):
+    return Trainer(
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        logger=False,
+        accelerator="cpu",
+        **options,
+    )
+
+
+def trained(examples, folder):
+    torch.manual_seed(0)  # of dropout
+    module = PriorTraining(copy.deepcopy(MODEL))
+    trainer(folder, max_epochs=1).fit(module, DataLoader(examples, batch_size=4))
+    return module.model.state_dict()
+
+
+@pytest.mark.parametrize("form", LOADERS)
+def test_every_form_of_batches_trains_to_the_same_bits(form, tmp_path):
+    rows = zip(CODES, LABELS, strict=True)
+    own = [{"codes": row, "labels": label, "draws": torch.tensor(0)} for row, label in rows]
+    found, expected = trained(LOADERS[form], tmp_path), trained(own, tmp_path)
+    assert any(not torch.equal(weight, MODEL.state_dict()[name]) for name, weight in found.items())
+    for name, weight in expected.items():
+        assert torch.equal(found[name], weight), name
+
+
+def test_codes_without_labels_are_of_the_null_class():
+    for batch in (CODES, [CODES], {"codes": CODES}):
+        found = training_batch(batch, MODEL)
+        assert torch.equal(found["codes"], CODES)
+        assert found["labels"].tolist() == [-1] * 12
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (CODES.float(), "integers"),
+        (CODES + 1, r"codes of grid \(2, 3\) are 0 to 5"),
+        (CODES[:, :4], r"integers \[B, 6\] or \[B, 2, 3\] expected"),
+        ((CODES, LABELS + 1), "labels are 0 to 1, or -1 for none, got 1 to 2"),
+        ((CODES, LABELS[:3]), r"labels are int64 \[12\]"),
+        ((CODES, LABELS / 2), r"labels are int64 \[12\], got torch.float32"),
+        ({"code": CODES}, "a batch with the key codes"),
+        ((CODES, LABELS, LABELS), "a batch of codes, or of codes and labels"),
+    ],
+)
+def test_a_batch_of_anything_else_is_refused_in_one_line(batch, message):
+    with pytest.raises(ValueError, match=message):
+        training_batch(batch, MODEL)
+
+
+def test_validation_prediction_and_checkpoints_of_lightning(tmp_path):
+    loader = DataLoader(TensorDataset(CODES, LABELS), batch_size=5)
+    module = PriorTraining(copy.deepcopy(MODEL))
+    own = trainer(tmp_path, max_epochs=1)
+    own.fit(module, loader)
+    own.save_checkpoint(tmp_path / "prior.ckpt")
+    loaded = PriorTraining.load_from_checkpoint(tmp_path / "prior.ckpt", model=copy.deepcopy(MODEL))
+    (metrics,) = own.validate(loaded, loader, verbose=False)
+    nats = torch.cat(own.predict(loaded, loader))
+    expected = -loaded.model.eval().log_prob(CODES, LABELS).detach()
+    torch.testing.assert_close(nats.sum(1), expected)
+    assert metrics["validation/nats"] == pytest.approx(nats.mean().item(), rel=1e-5)
+    assert "validation/unigram_nats" not in metrics
