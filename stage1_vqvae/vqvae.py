@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
 from stage1_vqvae.likelihoods import Likelihood
 from stage1_vqvae.networks.convolutional import Decoder, Encoder, Norm, halvings
-from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.tokenizer import Tokenizer
+from stage1_vqvae.one_level import OneLevelTokenizer
+from stage1_vqvae.quantizers.base import Quantizer
 
 
-class VQVAE(Tokenizer):
+class VQVAE(OneLevelTokenizer):
     """Encoder, quantizer and decoder for images of one size.
 
     Args:
@@ -44,24 +40,10 @@ class VQVAE(Tokenizer):
         likelihood: Likelihood | None = None,
         norm: Norm = "none",
     ) -> None:
-        super().__init__(image_size, channels, [quantizer], [2 ** halvings(downsample_factor)], padding, likelihood)
+        factor = 2 ** halvings(downsample_factor)
         layers = (residual_layers, residual_layers) if isinstance(residual_layers, int) else residual_layers
         widths = (quantizer.dim, width, residual_width)
         outputs = likelihood.outputs(channels) if likelihood else channels
-        self.encoder = Encoder(channels, *widths, layers[0], downsample_factor, norm)
-        self.quantizer = quantizer
-        self.decoder = Decoder(outputs, *widths, layers[1], downsample_factor, norm)
-
-    @property
-    def levels(self) -> list[Quantizer]:
-        """The one quantizer."""
-        return [self.quantizer]
-
-    def quantize(self, images: Tensor) -> list[Quantized]:
-        """Quantized latents of padded ``images [B, C, H + 2p, W + 2p]`` in [-1, 1]: one level."""
-        return [self.quantizer(self.encoder(images.to(next(self.encoder.parameters()).dtype)))]
-
-    def decode_latents(self, latents: Sequence[Tensor]) -> Tensor:
-        """The decoder's outputs ``[B, outputs, H + 2p, W + 2p]`` of quantized latents ``[B, D, h, w]`` of one level."""
-        (only,) = latents
-        return self.decoder(only.to(next(self.decoder.parameters()).dtype))
+        encoder = Encoder(channels, *widths, layers[0], factor, norm)
+        decoder = Decoder(outputs, *widths, layers[1], factor, norm)
+        super().__init__(image_size, channels, encoder, quantizer, decoder, factor, padding, likelihood)
