@@ -19,6 +19,11 @@ def _has_float64(device_type: str) -> bool:
 def widest_float(device: torch.device) -> torch.dtype:
     """The widest float of a device: float64, or float32 where it has none, as on Apple's GPUs (MPS).
 
-    Sums of small numbers and positions in cumulative distributions are computed in it.
+    Codes are drawn in it: positions in a cumulative distribution are sums of many small numbers.
     """
     return torch.float64 if _has_float64(device.type) else torch.float32
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """Where sums of many numbers from a device are kept in float64: on the device itself, or else on the CPU."""
+    return device if _has_float64(device.type) else torch.device("cpu")

@@ -15,6 +15,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from stage1_vqvae.devices import widest_float
+
 LEVELS = 256
 """Values that a sub-pixel takes."""
 
@@ -112,8 +114,9 @@ class Gaussian(Likelihood):
     """
 
     def _log_below(self, z: Tensor) -> Tensor:
-        # In double precision: the gradient is exp(z² / 2 + log Φ(z)), two large numbers that cancel.
-        return torch.special.log_ndtr(z.double())
+        # In double precision where the device has it: the gradient is exp(z² / 2 + log Φ(z)), two large numbers that
+        # cancel.
+        return torch.special.log_ndtr(z.to(widest_float(z.device)))
 
     def _log_between(self, lower: Tensor, upper: Tensor) -> Tensor:
         mirrored = lower + upper > 0  # both places in the left tail, where log Φ loses nothing

@@ -19,6 +19,7 @@ from stage2_prior.sampling.sampler import (
     image_noise,
     in_groups,
     log_prob_of,
+    on_device,
     prefix_lengths,
     process_logits,
 )
@@ -143,7 +144,8 @@ def complete(
     settings = settings or SamplingSettings()
     prior = in_precision(prior, settings.precision)
     batch, candidates, length = noise.shape
-    noise, resampling = noise.to(labels.device).flatten(0, 1), resampling.to(labels.device)
+    noise = on_device(noise, labels.device).flatten(0, 1)
+    resampling = on_device(resampling, labels.device)
     later = held_later(known)
     each = known.repeat_interleave(candidates, 0)  # [B * C, T]
     codes, log_probs = each.clone(), each.new_zeros(each.shape, dtype=torch.float32)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stage1_vqvae.devices import widest_float
 from stage2_prior.prior import NO_LABEL, Prior, check_labels
 from stage2_prior.sampling.batch_invariance import MicroBatch, in_microbatches, plan
 from stage2_prior.sampling.guidance import GuidedSteps, is_guided, without_guidance
@@ -43,6 +44,15 @@ def image_noise(seed: int, images: Iterable[int], length: int) -> Tensor:
     # Philox is a counter-based generator: every key is a stream of its own.
     rows = [np.random.Generator(np.random.Philox(key=(seed, image))).random(length) for image in images]
     return torch.from_numpy(np.array(rows).reshape(-1, length))
+
+
+def on_device(noise: Tensor, device: torch.device) -> Tensor:
+    """Uniform numbers in [0, 1) on a device, in its widest float, in which codes are then drawn."""
+    dtype = widest_float(device)
+    if dtype == noise.dtype:
+        return noise.to(device)
+    # Rounded on their own device, as the other one may not hold them; and not up to 1.
+    return noise.to(dtype).clamp(max=1 - torch.finfo(dtype).eps / 2).to(device)
 
 
 def classes_in_turn(n: int, classes: Sequence[int]) -> Tensor:
@@ -157,7 +167,7 @@ def sample(
     """
     settings = settings or SamplingSettings()
     prior = in_precision(prior, settings.precision)
-    noise = noise.to(labels.device)
+    noise = on_device(noise, labels.device)
     known = labels.new_full(noise.shape, -1) if known is None else known
     codes, log_probs = known.clone(), noise.new_zeros(noise.shape, dtype=torch.float32)
     # Each of the many small operations takes a tenth less time than without gradients alone.
@@ -197,8 +207,8 @@ def process_logits(logits: Tensor, settings: SamplingSettings, codes: Tensor) ->
 
 
 def draw(logits: Tensor, noise: Tensor) -> Tensor:
-    """Codes ``[B]`` at which the cumulative distribution of ``logits [B, K]`` passes ``noise [B]``, a float64."""
-    cumulative = logits.softmax(-1, dtype=torch.float64).cumsum(-1)  # [B, K]
+    """Codes ``[B]`` at which the cumulative distribution of ``logits [B, K]`` passes ``noise [B]``, in its dtype."""
+    cumulative = logits.softmax(-1, dtype=noise.dtype).cumsum(-1)  # [B, K]
     threshold = noise[:, None] * cumulative[:, -1:]
     return (cumulative <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1)
 

@@ -18,6 +18,7 @@ from stage2_prior.sampling.sampler import (
     image_noise,
     in_groups,
     log_prob_of,
+    on_device,
     process_logits,
 )
 from stage2_prior.sampling.settings import SamplingSettings
@@ -111,7 +112,7 @@ def sample_larger(
     settings = settings or SamplingSettings()
     prior = in_precision(prior, settings.precision)
     height, width = window_shape(prior, shape)
-    noise = noise.to(labels.device).unflatten(1, shape)
+    noise = on_device(noise, labels.device).unflatten(1, shape)
     codes = labels.new_full((len(labels), *shape), -1)
     log_probs = noise.new_zeros(codes.shape, dtype=torch.float32)
     tops, lefts = (starts(*sizes) for sizes in zip(shape, (height, width), strict=True))

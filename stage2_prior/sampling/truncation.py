@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from stage1_vqvae.devices import widest_float
+
 MASS_BITS = 40
 """Probabilities are summed as integers in units of 2^-40: such sums are exact, in any order, on any device."""
 
@@ -50,7 +52,8 @@ def keep_top_p(logits: Tensor, share: float) -> Tensor:
         return logits
     probabilities = logits.float().softmax(-1)
     ordered = probabilities.sort(dim=-1, descending=True).values
-    held = (ordered.double() * 2**MASS_BITS).round().long().cumsum(-1)  # [B, K]: by each code and the likelier ones
+    # [B, K]: what each code and the likelier ones hold
+    held = (ordered.to(widest_float(ordered.device)) * 2**MASS_BITS).round().long().cumsum(-1)
     last = (held < held[:, -1:] * share).sum(-1, keepdim=True)  # the first code by which the share is held
     return logits.masked_fill(probabilities < ordered.gather(-1, last), -torch.inf)
 
