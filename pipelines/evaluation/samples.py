@@ -20,6 +20,7 @@ from pipelines.evaluation.features import Features, TrainedNetwork
 from pipelines.evaluation.set_metrics import PrecisionRecall, frechet_distance
 from pipelines.evaluation.tokenizer import Metrics, Subject, value_of
 from stage1_vqvae.data.augmentation import normalize
+from stage1_vqvae.devices import float64_device
 
 
 class SavedSamples(Dataset[dict[str, Tensor]]):
@@ -73,8 +74,9 @@ def compare(subject: Subject, features: Features, made: Dataset[Any], title: str
         made: The set, a data set that gives ``images`` uint8 ``[B, H, W, C]``.
         title: Of the progress bar.
     """
-    distance = frechet_distance(features.dim).to(subject.device)
-    neighbours = PrecisionRecall(features.dim).to(subject.device)
+    where = float64_device(subject.device)
+    distance = frechet_distance(features.dim).to(where)
+    neighbours = PrecisionRecall(features.dim).to(where)
     made_order = track(subject.share(len(made)), title, console=console)  # type: ignore[arg-type]
     held_out = subject.images.validation
     # Of two manifolds the one with more images covers more: precision and recall are of equally many.
@@ -83,7 +85,7 @@ def compare(subject: Subject, features: Features, made: Dataset[Any], title: str
         chosen = set(spread(len(data), equal))  # type: ignore[arg-type]
         for indices in order:
             (batch,) = batches(data, [indices], subject.device)
-            seen = features(normalize(batch["images"])).double()
+            seen = features(normalize(batch["images"])).to(where).double()
             distance.update(seen, real=real)
             neighbours.update(seen[[index in chosen for index in indices]], real=real)
     suffix = features.suffix

@@ -21,6 +21,7 @@ from pipelines.training.data import EvaluationOrder
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.data.augmentation import normalize
 from stage1_vqvae.data.dataset import ImageData
+from stage1_vqvae.devices import float64_device
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import NO_LABEL, Prior
@@ -71,14 +72,12 @@ class Measures(nn.Module):
 
     Args:
         layout: Of the codes.
-        dim: Of the features.
     """
 
-    def __init__(self, layout: CodeLayout, dim: int) -> None:
+    def __init__(self, layout: CodeLayout) -> None:
         super().__init__()
         self.quality = reconstruction_quality()
         self.use = CodeUse(layout)
-        self.distance = frechet_distance(dim)
         nothing = torch.zeros(1, layout.length)
         wrong = list(wrong_codes(layout, nothing, nothing, nothing))
         self.errors = nn.ModuleDict({name: MeanSquaredError() for name in wrong})
@@ -99,14 +98,16 @@ def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Metrics
     """
     tokenizer = subject.tokenizer
     common = most_common(subject)  # [T]
-    measures = Measures(tokenizer.layout, features.dim).to(subject.device)
+    measures = Measures(tokenizer.layout).to(subject.device)
+    where = float64_device(subject.device)
+    frechet = frechet_distance(features.dim).to(where)
     for images, labels, others in with_partners(subject):
         codes = tokenizer.encode(images)
         decoded = tokenizer.decode(codes)
         measures.quality.update(decoded, images)
         measures.use.update(codes)
-        measures.distance.update(features(images).double(), real=True)
-        measures.distance.update(features(decoded).double(), real=False)
+        frechet.update(features(images).to(where).double(), real=True)
+        frechet.update(features(decoded).to(where).double(), real=False)
         swapped = wrong_codes(tokenizer.layout, codes, tokenizer.encode(others), common)
         for name, wrong in swapped.items():
             measures.errors[name].update(tokenizer.decode(wrong), images)  # type: ignore[operator]
@@ -117,19 +118,21 @@ def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Metrics
         if tokenizer.likelihood is not None:
             for name, given in {RIGHT: codes, **swapped}.items():
                 measures.nats[name].update(tokenizer.nats(images, given))  # type: ignore[operator]
-    return metrics_of(subject, measures, features.suffix)
+    metrics = metrics_of(subject, measures)
+    name = "rfid" if features.suffix == "inception" else f"frechet_distance_{features.suffix}"
+    metrics["reconstruction"][name] = value_of(frechet)
+    return metrics
 
 
-def metrics_of(subject: Subject, measures: Measures, suffix: str) -> dict[str, Metrics]:
+def metrics_of(subject: Subject, measures: Measures) -> dict[str, Metrics]:
     """Compute the metrics, after every process has measured its share."""
-    distance = "rfid" if suffix == "inception" else f"frechet_distance_{suffix}"
     quality = {name: float(value) for name, value in measures.quality.compute().items()}
     latents = {f"mse_{RIGHT}": quality["mse"]} | values_of("mse", measures.errors)
     if subject.tokenizer.likelihood is not None:
         latents |= values_of("nats", measures.nats)
     grid_nats = measures.grid_nats() if subject.prior is not None else None
     return {
-        "reconstruction": {**quality, distance: value_of(measures.distance)},
+        "reconstruction": quality,
         "codes": {name: float(value) for name, value in measures.use.compute().items()},
         "latents": latents,
         "likelihood": likelihood_metrics(subject, grid_nats, latents.get(f"nats_{RIGHT}")),
