@@ -26,7 +26,7 @@ from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from stage2_prior.sampling.batch_invariance import BASE, MicroBatch, in_microbatches, plan
 from stage2_prior.sampling.inpainting import complete_images, held_codes
-from stage2_prior.sampling.sampler import classes_in_turn, sample_images
+from stage2_prior.sampling.sampler import Drawn, classes_in_turn, sample_images
 from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.sliding_window import sample_larger_images, window_shape
 
@@ -139,26 +139,26 @@ class Generator:
         if larger is not None and not (prefix is None and on_position is None):
             raise ValueError("prefix and on_position are for images of the run's own size")
         labels = self.labels(first + n, label)
-        known = None if prefix is None else prefix_codes(prefix, n, self.layout).to(self.device)
+        known = None if prefix is None else prefix_codes(prefix, n, self.layout)
         found, images = [], []
         size = self.whole_microbatches(batch_size)
         edges = [first, *range((first // size + 1) * size, first + n, size), first + n]
         for start, stop in pairwise(edges):
-            part = labels[start:stop].to(self.device)
+            part = labels[start:stop]
             if larger is None:
                 held = None if known is None else known[start - first : stop - first]
                 drawn = sample_images(self.prior, part, seed, start, chosen, held, progress, on_position)
             else:
                 drawn = sample_larger_images(self.prior, part, seed, larger, start, chosen, progress)
-            images.append(self._decode(drawn.codes, start, image_size))
             found.append([each.cpu() for each in drawn])
+            images.append(self._decode(found[-1][0], start, image_size))
         codes, log_probs = (torch.cat(each) for each in zip(*found, strict=True))
         return Samples(torch.cat(images), codes, labels[first:], log_probs)
 
     def whole_microbatches(self, images: int) -> int:
         """The number of images rounded up to that of whole micro-batches."""
         on_cpu = self.device.type == "cpu"
-        size = BASE if on_cpu else plan(self.prior, range(images), self.device, size=self.settings.microbatch_size).size
+        size = BASE if on_cpu else plan(self.prior, range(images), size=self.settings.microbatch_size).size
         return -(-images // size) * size
 
     def larger_grid(self, image_size: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -206,18 +206,19 @@ class Generator:
         seed = whole_number(seed, "seed", 0, LARGEST_SEED)
         candidates = None if candidates is None else whole_number(candidates, "candidates", 1)
         given = integer_codes(codes, self.layout).cpu()
-        known = held_codes(given, torch.as_tensor(keep_mask).cpu(), self.layout).to(self.device)
+        known = held_codes(given, torch.as_tensor(keep_mask).cpu(), self.layout)
         numbers = labels_of(labels, self.class_names, len(given))
-        drawn = complete_images(self.prior, numbers.to(self.device), known, seed, candidates, chosen, progress)
+        drawn = complete_images(self.prior, numbers, known, seed, candidates, chosen, progress)
+        drawn = Drawn(*(each.cpu() for each in drawn))
         images = self._decode(drawn.codes)
         if originals is not None:
             pixels = images_of(originals, self.tokenizer.image_size, self.tokenizer.channels)
             if len(pixels) != len(images):
                 raise ValueError(f"originals: {len(images)} images expected, got {len(pixels)}")
             size, padding = self.tokenizer.image_size, self.tokenizer.padding
-            kept = torch.stack([kept_pixels(row, self.layout, size, padding) for row in known.cpu() >= 0])
+            kept = torch.stack([kept_pixels(row, self.layout, size, padding) for row in known >= 0])
             images = torch.where(kept[:, None], pixels, images)
-        return Samples(images, drawn.codes.cpu(), numbers, drawn.log_probs.cpu())
+        return Samples(images, drawn.codes, numbers, drawn.log_probs)
 
     def settings_with(self, **settings: Any) -> SamplingSettings:
         """The recipe's sampling settings with some replaced.
@@ -256,9 +257,9 @@ class Generator:
         found = images_of(images, self.tokenizer.image_size, self.tokenizer.channels, resize)
 
         def encode(batch: MicroBatch, images: Tensor) -> list[Tensor]:
-            return [self.tokenizer.encode(images * 2 - 1).cpu()]
+            return [self.tokenizer.encode(images.to(self.device) * 2 - 1).cpu()]
 
-        (codes,) = in_microbatches(encode, range(len(found)), DECODED, found.to(self.device))
+        (codes,) = in_microbatches(encode, range(len(found)), DECODED, self.device, found)
         return codes
 
     def decode(self, codes: Any) -> Tensor:
@@ -271,13 +272,13 @@ class Generator:
         Raises:
             ValueError: If they are not of this tokenizer's layout.
         """
-        return self._decode(codes_of(codes, self.layout).to(self.device))
+        return self._decode(codes_of(codes, self.layout).cpu())
 
     def _decode(self, codes: Tensor, first: int = 0, image_size: tuple[int, int] | None = None) -> Tensor:
         def decode(batch: MicroBatch, codes: Tensor) -> list[Tensor]:
-            return [self.tokenizer.decode(codes, image_size).cpu()]
+            return [self.tokenizer.decode(codes.to(self.device), image_size).cpu()]
 
-        (images,) = in_microbatches(decode, range(first, first + len(codes)), DECODED, codes)
+        (images,) = in_microbatches(decode, range(first, first + len(codes)), DECODED, self.device, codes)
         return images.add_(1).div_(2)
 
     def reconstruct(self, images: Any, resize: bool = False) -> Tensor:
@@ -286,7 +287,7 @@ class Generator:
         Args:
             images, resize: As for :meth:`encode`.
         """
-        return self._decode(self.encode(images, resize).to(self.device))
+        return self._decode(self.encode(images, resize))
 
     def log_prob(self, codes: Any, labels: Label = None) -> Tensor:
         """Log-likelihood under the prior of each image's codes, in nats: float32 ``[B]``.
@@ -298,13 +299,13 @@ class Generator:
         Raises:
             ValueError: If codes or labels do not fit.
         """
-        known = codes_of(codes, self.layout).to(self.device)
-        numbers = labels_of(labels, self.class_names, len(known)).to(self.device)
+        known = codes_of(codes, self.layout).cpu()
+        numbers = labels_of(labels, self.class_names, len(known))
 
         def log_prob(batch: MicroBatch, codes: Tensor, labels: Tensor) -> list[Tensor]:
-            return [self.prior.log_prob(codes, labels).cpu()]
+            return [self.prior.log_prob(codes.to(self.device), labels.to(self.device)).cpu()]
 
-        (found,) = in_microbatches(log_prob, range(len(known)), DECODED, known, numbers)
+        (found,) = in_microbatches(log_prob, range(len(known)), DECODED, self.device, known, numbers)
         return found
 
     def __repr__(self) -> str:

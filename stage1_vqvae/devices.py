@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import torch
+from torch import Tensor
 
 
 @cache
@@ -27,3 +28,8 @@ def widest_float(device: torch.device) -> torch.dtype:
 def float64_device(device: torch.device) -> torch.device:
     """Where sums of many numbers from a device are kept in float64: on the device itself, or else on the CPU."""
     return device if _has_float64(device.type) else torch.device("cpu")
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64, on :func:`float64_device` of theirs."""
+    return values.to(float64_device(values.device)).double()

@@ -83,6 +83,11 @@ class Prior(Autoregressive):
 
     absent: Tensor
 
+    @property
+    def device(self) -> torch.device:
+        """Where the prior is."""
+        return self.absent.device
+
     @abstractmethod
     def predict(self, codes: Tensor, labels: Tensor) -> Tensor:
         """Logits ``[B, T', K]`` for a prefix ``codes [B, T']``, ``T' <= T``, and class indices ``[B]``.

@@ -9,6 +9,7 @@ import torch
 
 from pipelines.distributed.devices import find_device, has_bfloat16
 from pipelines.distributed.environment import started_elsewhere
+from stage1_vqvae.devices import widest_float
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 
@@ -52,6 +53,8 @@ class Hardware:
             raise ValueError(f"accelerator={self.accelerator}: {error}; use hardware=auto or hardware=cpu") from error
         if self.strategy == "fsdp" and self.precision == "16-mixed":
             raise ValueError("precision: hardware=fsdp takes 32-true, bf16-mixed, bf16-true or 16-true, got 16-mixed")
+        if self.precision == "64-true" and widest_float(found) != torch.float64:
+            raise ValueError(f"precision=64-true: {found.type} has no float64: use 32-true, or hardware=cpu")
         if found.type == "cpu":
             if self.strategy == "fsdp" and self.accelerator != "cpu":
                 raise ValueError("hardware=fsdp needs GPUs: use hardware=ddp")

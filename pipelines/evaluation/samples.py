@@ -20,7 +20,7 @@ from pipelines.evaluation.features import Features, TrainedNetwork
 from pipelines.evaluation.set_metrics import PrecisionRecall, frechet_distance
 from pipelines.evaluation.tokenizer import Metrics, Subject, value_of
 from stage1_vqvae.data.augmentation import normalize
-from stage1_vqvae.devices import float64_device
+from stage1_vqvae.devices import float64_device, in_float64
 
 
 class SavedSamples(Dataset[dict[str, Tensor]]):
@@ -85,7 +85,7 @@ def compare(subject: Subject, features: Features, made: Dataset[Any], title: str
         chosen = set(spread(len(data), equal))  # type: ignore[arg-type]
         for indices in order:
             (batch,) = batches(data, [indices], subject.device)
-            seen = features(normalize(batch["images"])).to(where).double()
+            seen = in_float64(features(normalize(batch["images"])))
             distance.update(seen, real=real)
             neighbours.update(seen[[index in chosen for index in indices]], real=real)
     suffix = features.suffix

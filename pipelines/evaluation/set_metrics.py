@@ -8,6 +8,8 @@ from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
+from stage1_vqvae.devices import in_float64
+
 NEIGHBOURS = 3
 """k of the manifolds' radii, as the paper has it."""
 
@@ -52,7 +54,7 @@ class PrecisionRecall(Metric):
 
     def update(self, features: Tensor, real: bool) -> None:
         """Add ``features [B, dim]`` to one of the sets."""
-        (self.real if real else self.made).append(features.double())
+        (self.real if real else self.made).append(in_float64(features))
 
     def compute(self) -> dict[str, Tensor]:
         """``precision`` and ``recall``, in [0, 1]."""
@@ -66,4 +68,4 @@ def share_within(points: Tensor, others: Tensor) -> Tensor:
     # The nearest is the point itself.
     radii = torch.cat([torch.cdist(part, others).kthvalue(k + 1, dim=1).values for part in others.split(CHUNK)])
     within = [(torch.cdist(part, others) <= radii).any(1) for part in points.split(CHUNK)]
-    return torch.cat(within).double().mean()
+    return in_float64(torch.cat(within)).mean()

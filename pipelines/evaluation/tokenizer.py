@@ -21,7 +21,7 @@ from pipelines.training.data import EvaluationOrder
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.data.augmentation import normalize
 from stage1_vqvae.data.dataset import ImageData
-from stage1_vqvae.devices import float64_device
+from stage1_vqvae.devices import float64_device, in_float64
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import NO_LABEL, Prior
@@ -99,15 +99,14 @@ def measure_tokenizer(subject: Subject, features: Features) -> dict[str, Metrics
     tokenizer = subject.tokenizer
     common = most_common(subject)  # [T]
     measures = Measures(tokenizer.layout).to(subject.device)
-    where = float64_device(subject.device)
-    frechet = frechet_distance(features.dim).to(where)
+    frechet = frechet_distance(features.dim).to(float64_device(subject.device))
     for images, labels, others in with_partners(subject):
         codes = tokenizer.encode(images)
         decoded = tokenizer.decode(codes)
         measures.quality.update(decoded, images)
         measures.use.update(codes)
-        frechet.update(features(images).to(where).double(), real=True)
-        frechet.update(features(decoded).to(where).double(), real=False)
+        frechet.update(in_float64(features(images)), real=True)
+        frechet.update(in_float64(features(decoded)), real=False)
         swapped = wrong_codes(tokenizer.layout, codes, tokenizer.encode(others), common)
         for name, wrong in swapped.items():
             measures.errors[name].update(tokenizer.decode(wrong), images)  # type: ignore[operator]
@@ -148,7 +147,7 @@ def likelihood_metrics(subject: Subject, grid_nats: Sequence[float] | None, pixe
         pixel_nats: Mean of ``-log p(image | codes)``; None for a tokenizer without a likelihood.
     """
     layout = subject.tokenizer.layout
-    uniform_nats = float(layout.codebook_size_at().double().log().sum())
+    uniform_nats = float(in_float64(layout.codebook_size_at()).log().sum())
     dims = subject.tokenizer.channels * math.prod(subject.tokenizer.image_size)
     metrics = {"uniform_bits_per_image": uniform_nats / math.log(2)}
     rates = {"uniform": uniform_nats}

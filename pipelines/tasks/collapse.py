@@ -30,6 +30,7 @@ from pipelines.training.fit import fit
 from pipelines.training.images import image_content, image_settings, open_images
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.dataset import ImageSplit
+from stage1_vqvae.devices import in_float64
 from stage1_vqvae.files import read_json, write_json
 
 DRAWN = 32
@@ -105,11 +106,11 @@ def measure(model: LatentPixelModel, data: ImageSplit, seed: int) -> dict[str, f
 def use_of(codes: Tensor, model: LatentPixelModel) -> dict[str, float]:
     """Entropy of ``codes [N, T]`` taken as independent, in nats per image, and use of the codebook."""
     size = model.bottleneck.codebook_size
-    shares = torch.bincount(codes.flatten(), minlength=size).double() / codes.numel()
+    shares = in_float64(torch.bincount(codes.flatten(), minlength=size)) / codes.numel()
     entropy = float(torch.special.entr(shares).sum())
     return {
         "rate": entropy * codes.shape[1],
-        "usage": float((shares > 0).double().mean()),
+        "usage": float(in_float64(shares > 0).mean()),
         "perplexity": math.exp(entropy),
     }
 

@@ -64,6 +64,7 @@ def in_microbatches(
     compute: Callable[..., Sequence[Tensor]],
     indices: Sequence[int],
     size: int,
+    device: torch.device,
     *rows: Tensor,
     progress: Callable[[int], None] = lambda images: None,
 ) -> list[Tensor]:
@@ -74,7 +75,8 @@ def in_microbatches(
             ``[size, ...]``, without gradients. Called by several threads at a time on a CPU.
         indices: Index of each row, of its image, say; see :func:`microbatches`.
         size: Rows of a micro-batch.
-        rows: Tensors ``[B, ...]``.
+        device: What ``compute`` computes on, to which it moves its rows.
+        rows: Tensors ``[B, ...]`` on the CPU, so that their values are known without waiting for the device.
         progress: Called after every micro-batch with the number of images in it.
 
     Returns:
@@ -87,16 +89,16 @@ def in_microbatches(
         order[batch.slots] = torch.tensor(batch.rows)
         slots = torch.tensor(batch.slots)
         with torch.no_grad():
-            results = compute(batch, *(each[order.to(each.device)] for each in rows))
-        return [result[slots.to(result.device)] for result in results]
+            results = compute(batch, *(each[order] for each in rows))
+        return [result[slots.to(result.device, non_blocking=True)] for result in results]
 
-    finished = _on_threads(alone, batches) if rows[0].device.type == "cpu" else map(alone, batches)
+    finished = _on_threads(alone, batches) if device.type == "cpu" else map(alone, batches)
     parts = []
     for batch, results in zip(batches, finished, strict=True):
         parts.append(results)
         progress(len(batch.rows))
     order = torch.tensor([row for batch in batches for row in batch.rows]).argsort()
-    return [torch.cat(part)[order.to(part[0].device)] for part in zip(*parts, strict=True)]
+    return [torch.cat(part)[order.to(part[0].device, non_blocking=True)] for part in zip(*parts, strict=True)]
 
 
 def _on_threads(task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -117,7 +119,6 @@ class Plan(NamedTuple):
 def plan(
     prior: Prior,
     images: Sequence[int],
-    device: torch.device,
     candidates: int = 1,
     guided: bool = False,
     states: int = 1,
@@ -128,7 +129,6 @@ def plan(
     Args:
         prior: Any prior; one without :meth:`~stage2_prior.prior.Prior.trial_logits` gets the base size.
         images: Numbers of the images.
-        device: Where they are drawn.
         candidates: Rows of each image.
         guided: Whether each row is computed with and without its label.
         states: Incremental states that each row has at a time.
@@ -136,7 +136,7 @@ def plan(
     """
     if size is not None:
         return Plan(size, images)
-    if device.type != "cpu":
+    if prior.device.type != "cpu":
         largest = min(max(GPU_CODES // prior.layout.length // BASE * BASE, BASE), LARGEST)
         return Plan(max(largest // states, BASE) // candidates or 1, images)
     base, each = max(BASE // candidates, 1), candidates * (2 if guided else 1)

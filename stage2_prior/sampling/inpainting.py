@@ -64,7 +64,8 @@ def complete_images(
 
     Args:
         prior: Any prior, in eval mode.
-        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
+        labels: int64 ``[B]``, -1 for the null class. They and ``known`` are best on the CPU: the host, which reads
+            their values, then never waits for the device before all is drawn.
         known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn.
         seed: Of the noise.
         candidates: C, completions drawn for each image, of which one is taken; None for :data:`CANDIDATES` of images
@@ -72,13 +73,16 @@ def complete_images(
         settings: How to draw.
         progress: Called after every micro-batch with the number of images in it.
 
+    Returns:
+        Codes and log-probabilities ``[B, T]`` on the prior's device.
+
     Raises:
         ValueError: If labels do not fit, or the seed or the number of candidates is out of range.
     """
     if candidates is not None and candidates < 1:
         raise ValueError(f"candidates is at least 1, got {candidates}")
+    settings, labels, known = settings or SamplingSettings(), labels.cpu(), known.cpu()
     check_labels(labels, prior.num_classes, len(known))
-    settings = settings or SamplingSettings()
     prior = in_precision(prior, settings.precision)
     length = prior.layout.length
     default = torch.where(held_later(known).any(1), CANDIDATES, 1).tolist()
@@ -95,12 +99,13 @@ def complete_images(
         def complete_batch(
             batch: MicroBatch, labels: Tensor, known: Tensor, noise: Tensor, resampling: Tensor
         ) -> Drawn:
+            labels = labels.to(prior.device, non_blocking=True)
             return complete(prior, labels, known, noise, resampling, how, prefixes[one])
 
-        guided, device = is_guided(prior, how), labels.device
-        size, indices = plan(prior, rows.tolist(), device, count, guided, size=settings.microbatch_size)
-        part = [each[rows.to(each.device)] for each in (labels, known)]
-        return in_microbatches(complete_batch, indices, size, *part, noise, resampling, progress=progress)
+        guided = is_guided(prior, how)
+        size, indices = plan(prior, rows.tolist(), count, guided, size=settings.microbatch_size)
+        part = [labels[rows], known[rows], noise, resampling]
+        return in_microbatches(complete_batch, indices, size, prior.device, *part, progress=progress)
 
     with prior.frozen():
         drawn = Drawn(*in_groups(complete_group, conditional, prefixes, of_image))
@@ -133,8 +138,8 @@ def complete(
 
     Args:
         prior: Any prior, in eval mode; for C > 1 its incremental form needs ``select``.
-        labels: int64 ``[B]``, -1 for the null class.
-        known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn.
+        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
+        known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn; best on the CPU, as its values are read.
         noise: Uniform numbers, float64 ``[B, C, T]``, with which the candidates are drawn.
         resampling: Uniform numbers, float64 ``[B, T + 1]``: for resampling at each position, and for the choice of
             one candidate at the end.
@@ -146,6 +151,8 @@ def complete(
     batch, candidates, length = noise.shape
     noise = on_device(noise, labels.device).flatten(0, 1)
     resampling = on_device(resampling, labels.device)
+    weighed = held_later(known).any(0).tolist()  # [T]
+    known = known.to(labels.device, non_blocking=True)
     later = held_later(known)
     each = known.repeat_interleave(candidates, 0)  # [B * C, T]
     codes, log_probs = each.clone(), each.new_zeros(each.shape, dtype=torch.float32)
@@ -162,7 +169,7 @@ def complete(
             log_prob = log_prob_of(own, code, logits)
             codes[:, position] = code
             log_probs[:, position] = log_prob.masked_fill(held >= 0, 0.0)
-            if candidates > 1 and later[:, position].any():
+            if candidates > 1 and weighed[position]:
                 log_weight += log_prob.view(batch, candidates) * later[:, position, None]
                 rows = survivors(log_weight, resampling[:, position])
                 if rows is not None:
@@ -173,7 +180,7 @@ def complete(
 
 
 def survivors(log_weight: Tensor, noise: Tensor) -> Tensor | None:
-    """Rows from which the candidates go on, int64 ``[B * C]``; None if all stay. New weights are written.
+    """Rows from which the candidates go on, int64 ``[B * C]``; None if all are known to stay. New weights are written.
 
     Images whose effective number of candidates, ``1 / Σ w²``, is below C / 2 are resampled (systematic resampling).
 
@@ -184,7 +191,7 @@ def survivors(log_weight: Tensor, noise: Tensor) -> Tensor | None:
     batch, candidates = log_weight.shape
     weight = log_weight.softmax(1)
     few = 1 / weight.square().sum(1) < candidates / 2  # [B]
-    if not few.any():
+    if few.device.type == "cpu" and not few.any():  # elsewhere the host would wait for the answer
         return None
     stay = torch.arange(candidates, device=weight.device)
     marks = (noise[:, None] + stay) / candidates  # [B, C], rising

@@ -49,10 +49,10 @@ def image_noise(seed: int, images: Iterable[int], length: int) -> Tensor:
 def on_device(noise: Tensor, device: torch.device) -> Tensor:
     """Uniform numbers in [0, 1) on a device, in its widest float, in which codes are then drawn."""
     dtype = widest_float(device)
-    if dtype == noise.dtype:
-        return noise.to(device)
-    # Rounded on their own device, as the other one may not hold them; and not up to 1.
-    return noise.to(dtype).clamp(max=1 - torch.finfo(dtype).eps / 2).to(device)
+    if dtype != noise.dtype:
+        # Rounded on their own device, as the other one may not hold them; and not up to 1.
+        noise = noise.to(dtype).clamp(max=1 - torch.finfo(dtype).eps / 2)
+    return noise.to(device, non_blocking=True)
 
 
 def classes_in_turn(n: int, classes: Sequence[int]) -> Tensor:
@@ -78,7 +78,8 @@ def sample_images(
 
     Args:
         prior: Any prior, in eval mode.
-        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
+        labels: int64 ``[B]``, -1 for the null class. They and ``known`` are best on the CPU: the host, which reads
+            their values, then never waits for the device before all is drawn.
         seed: Of the noise.
         first: Index of the first image.
         settings: How to draw.
@@ -87,15 +88,18 @@ def sample_images(
         on_position: Called after every position of a micro-batch with the indices of its images and their codes so
             far, int64 ``[n, t]``; from several threads, one at a time.
 
+    Returns:
+        Codes and log-probabilities ``[B, T]`` on the prior's device.
+
     Raises:
         ValueError: If the seed or a label is out of range, or the prior's logits are not finite.
     """
-    settings = settings or SamplingSettings()
+    settings, labels = settings or SamplingSettings(), labels.cpu()
     check_labels(labels, prior.num_classes, len(labels))
     length = prior.layout.length
     noise = image_noise(seed, range(first, first + len(labels)), length)
     prior = in_precision(prior, settings.precision)
-    known = labels.new_full((len(labels), length), -1) if known is None else known
+    known = labels.new_full((len(labels), length), -1) if known is None else known.cpu()
     conditional, prefixes = (labels != NO_LABEL).tolist(), prefix_lengths(known)
     lock = Lock()
 
@@ -110,12 +114,12 @@ def sample_images(
                     with lock:
                         on_position([images[row] for row in batch.rows], codes[batch.slots])
 
+            labels = labels.to(prior.device, non_blocking=True)
             return sample(prior, labels, noise, how, known, prefixes[one], watch)
 
-        guided, device = is_guided(prior, how), labels.device
-        size, indices = plan(prior, images, device, guided=guided, size=settings.microbatch_size)
-        part = [each[rows.to(each.device)] for each in (labels, noise, known)]
-        return in_microbatches(draw_batch, indices, size, *part, progress=progress)
+        size, indices = plan(prior, images, guided=is_guided(prior, how), size=settings.microbatch_size)
+        part = [each[rows] for each in (labels, noise, known)]
+        return in_microbatches(draw_batch, indices, size, prior.device, *part, progress=progress)
 
     with prior.frozen():
         # Guidance and prefilling change the last bits, so they are decided for each image by itself.
@@ -136,7 +140,7 @@ def in_groups(compute: Callable[[Tensor], list[Tensor]], *keys: Iterable[object]
         groups[key].append(row)
     found = [compute(torch.tensor(rows)) for rows in groups.values()]
     order = torch.tensor([row for rows in groups.values() for row in rows]).argsort()
-    return [torch.cat(part)[order.to(part[0].device)] for part in zip(*found, strict=True)]
+    return [torch.cat(part)[order.to(part[0].device, non_blocking=True)] for part in zip(*found, strict=True)]
 
 
 def prefix_lengths(known: Tensor) -> list[int]:
@@ -158,7 +162,7 @@ def sample(
 
     Args:
         prior: Any prior, in eval mode.
-        labels: int64 ``[B]``, -1 for the null class.
+        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
         noise: Uniform numbers in [0, 1), float64 ``[B, T]``, at which each code's cumulative distribution is inverted.
         settings: How to draw.
         known: int64 ``[B, T]`` of codes to hold, -1 where one is to be drawn.
@@ -168,7 +172,7 @@ def sample(
     settings = settings or SamplingSettings()
     prior = in_precision(prior, settings.precision)
     noise = on_device(noise, labels.device)
-    known = labels.new_full(noise.shape, -1) if known is None else known
+    known = labels.new_full(noise.shape, -1) if known is None else known.to(labels.device, non_blocking=True)
     codes, log_probs = known.clone(), noise.new_zeros(noise.shape, dtype=torch.float32)
     # Each of the many small operations takes a tenth less time than without gradients alone.
     with torch.inference_mode():

@@ -39,7 +39,7 @@ def sample_larger_images(
 
     Args:
         prior: A prior of one grid of two axes, in eval mode.
-        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
+        labels: int64 ``[B]``, -1 for the null class; best on the CPU, as their values are read.
         seed: Of the noise.
         shape: ``(H, W)`` in codes, neither below the training grid's.
         first: Index of the first image.
@@ -47,13 +47,13 @@ def sample_larger_images(
         progress: Called after every micro-batch with the number of images in it.
 
     Returns:
-        Codes and log-probabilities ``[B, H * W]``.
+        Codes and log-probabilities ``[B, H * W]`` on the prior's device.
 
     Raises:
         ValueError: If the prior has another layout, the shape is too small, a label or the seed is out of range, or
             the prior's logits are not finite.
     """
-    settings = settings or SamplingSettings()
+    settings, labels = settings or SamplingSettings(), labels.cpu()
     check_labels(labels, prior.num_classes, len(labels))
     noise = image_noise(seed, range(first, first + len(labels)), shape[0] * shape[1])
     prior = in_precision(prior, settings.precision)
@@ -66,13 +66,12 @@ def sample_larger_images(
         how = settings if conditional[int(rows[0])] else without_guidance(settings)
 
         def draw_batch(batch: MicroBatch, labels: Tensor, noise: Tensor) -> Drawn:
-            return sample_larger(prior, labels, noise, shape, how)
+            return sample_larger(prior, labels.to(prior.device, non_blocking=True), noise, shape, how)
 
         guided = is_guided(prior, how)
         images = (rows + first).tolist()
-        size, indices = plan(prior, images, labels.device, guided=guided, states=states, size=settings.microbatch_size)
-        part = [each[rows.to(each.device)] for each in (labels, noise)]
-        return in_microbatches(draw_batch, indices, size, *part, progress=progress)
+        size, indices = plan(prior, images, guided=guided, states=states, size=settings.microbatch_size)
+        return in_microbatches(draw_batch, indices, size, prior.device, labels[rows], noise[rows], progress=progress)
 
     with prior.frozen():
         drawn = Drawn(*in_groups(draw_group, conditional))
@@ -98,7 +97,7 @@ def sample_larger(
 
     Args:
         prior: A prior of one grid of two axes, in eval mode.
-        labels: int64 ``[B]``, -1 for the null class.
+        labels: int64 ``[B]``, -1 for the null class; on the prior's device.
         noise: Uniform numbers in [0, 1), float64 ``[B, H * W]``.
         shape: ``(H, W)`` in codes, neither below the training grid's.
         settings: How to draw.

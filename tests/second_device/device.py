@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorDeviceMismatchError,
     FakeTensorMode,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -78,8 +79,13 @@ class Backend:
         pass
 
 
+def on_cpu(device: Any) -> bool:
+    """Whether a device that is asked for, or none, is the CPU."""
+    return device is None or torch.device(device).type == "cpu"
+
+
 class Watch(TorchDispatchMode):
-    """Raises at every operation that mixes devices or makes the host wait for the device.
+    """Raises at every operation that mixes devices or makes the host wait for the device; the CPU's own are real.
 
     Fake tensors see most of that themselves; copies and indices they take as they come.
 
@@ -97,6 +103,9 @@ class Watch(TorchDispatchMode):
             self._check_copy(func, args, kwargs)
         if func in INDEXING:
             self._check_indices(func, args)
+        if not any(isinstance(tensor, FakeTensor) for tensor in tensors) and on_cpu(kwargs.get("device")):
+            with _disable_current_modes():  # what happens on the CPU alone has values
+                return func(*args, **kwargs)
         try:
             return func(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:

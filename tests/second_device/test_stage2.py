@@ -6,10 +6,11 @@ import torch
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn.model import PixelCNN
 from stage2_prior.prior import FullRecompute
-from stage2_prior.sampling.inpainting import complete
+from stage2_prior.sampling import inpainting, sampler, sliding_window
+from stage2_prior.sampling.inpainting import complete_images
 from stage2_prior.sampling.sampler import sample, sample_images
 from stage2_prior.sampling.settings import SamplingSettings
-from stage2_prior.sampling.sliding_window import sample_larger
+from stage2_prior.sampling.sliding_window import sample_larger_images
 from stage2_prior.transformer.model import Transformer
 
 ONE = CodeLayout(((2, 3),), (6,))
@@ -108,31 +109,44 @@ def test_sampling_by_whole_passes_through_the_prior(second):
             steps.next_logits(codes[:, position - 1] if position else None)
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """How often the host reads what was drawn, as it is allowed to when all is drawn."""
+    found = []
+    for module in (sampler, inpainting, sliding_window):
+        monkeypatch.setattr(module, "check_finite", lambda drawn: found.append(drawn.codes.device.type))
+    return found
+
+
+LABELS = torch.tensor([0, -1, 2, 1])
+
+
 @pytest.mark.parametrize("name", ["transformer", "pixelcnn"])
-def test_passes_of_a_fixed_size(name, second):
-    """Of images by their number; what is drawn is read by the caller, once."""
-    prior = PRIORS[name]().eval()
-    labels = second.put(torch.zeros(3, dtype=torch.int64))
-    prior = second.put(prior)
+def test_images(name, second, reads):
+    """The host reads labels and held codes, which lie on the CPU, and what was drawn, once."""
+    prior = second.put(PRIORS[name]().eval())
+    known = torch.full((BATCH, 6), -1)
+    known[:2, 0] = 3
     with second.running():
-        sample_images(prior, labels, seed=1, first=2, settings=SamplingSettings(guidance=1.5))
+        sample_images(prior, LABELS, seed=1, first=2, settings=SamplingSettings(guidance=1.5), known=known)
+    assert reads == [second.device.type]
 
 
-@pytest.mark.parametrize("candidates", [1, 3])
-def test_completion(candidates, second):
-    prior = PRIORS["transformer"]().eval()
-    labels, _, noise, known = inputs(prior, second)
-    noise = noise[:, None].expand(-1, candidates, -1)
-    resampling = torch.cat([noise[:, 0], noise[:, 0, :1]], dim=1)
-    prior = second.put(prior)
+@pytest.mark.parametrize("name", ["transformer", "pixelcnn with attention"])
+@pytest.mark.parametrize("candidates", [1, None])
+def test_completion(name, candidates, second, reads):
+    """Codes are held before and after those that are drawn."""
+    prior = second.put(PRIORS[name]().eval())
+    known = torch.full((BATCH, 6), -1)
+    known[:2, 0], known[1:3, 4] = 3, 2
     with second.running():
-        complete(prior, labels, known, noise, resampling, SamplingSettings())
+        complete_images(prior, LABELS, known, 1, candidates, SamplingSettings(guidance=1.5))
+    assert reads == [second.device.type]
 
 
 @pytest.mark.parametrize("name", ["transformer", "pixelcnn", "pixelcnn with attention"])
-def test_sliding_window(name, second):
-    prior = PRIORS[name]().eval()
-    labels, noise = second.put((torch.zeros(2, dtype=torch.int64), torch.rand(2, 12, dtype=torch.float64)))
-    prior = second.put(prior)
+def test_sliding_window(name, second, reads):
+    prior = second.put(PRIORS[name]().eval())
     with second.running():
-        assert sample_larger(prior, labels, noise, (3, 4)).codes.shape == (2, 12)
+        assert sample_larger_images(prior, LABELS, 1, (3, 4)).codes.shape == (BATCH, 12)
+    assert reads == [second.device.type]

@@ -58,6 +58,13 @@ def test_a_sharded_prior_takes_no_float16_with_a_scaler():
         Hardware("cpu", strategy="fsdp", precision="16-mixed")
 
 
+def test_float64_is_refused_where_there_is_none(monkeypatch):
+    assert Hardware("cpu", precision="64-true").training_precision == "64-true"
+    monkeypatch.setattr("pipelines.distributed.hardware.widest_float", lambda device: torch.float32)
+    with pytest.raises(ValueError, match="precision=64-true: cpu has no float64: use 32-true"):
+        Hardware("cpu", precision="64-true")
+
+
 def test_only_a_prior_on_several_processes_is_sharded():
     assert not Hardware("cpu", devices=2).sharded
     assert not Hardware("cpu", devices=1, strategy="fsdp").sharded

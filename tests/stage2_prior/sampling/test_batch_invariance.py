@@ -37,7 +37,8 @@ def test_every_row_stands_at_its_images_place_in_a_microbatch_of_full_size(first
         threads = torch.full((size,), torch.get_num_threads())
         return [torch.stack([rows[:, 0], more, place, threads], 1), rows[:, 0] + 0.5]
 
-    found, halves = in_microbatches(compute, images.tolist(), size, images[:, None], images * 2, progress=steps.append)
+    rows = (images[:, None], images * 2)
+    found, halves = in_microbatches(compute, images.tolist(), size, CPU, *rows, progress=steps.append)
     threads = torch.ones_like(images)
     assert torch.equal(found, torch.stack([images, images * 2, images % size, threads], 1))
     assert torch.equal(halves, images + 0.5)
@@ -51,7 +52,7 @@ def test_rows_that_nobody_asked_for_repeat_one_that_is():
     (batch,) = microbatches([5, 6], 4)
     assert batch == ([0, 1], [1, 2])
     seen = []
-    in_microbatches(lambda batch, rows: seen.append(rows) or [rows], [5, 6], 4, torch.tensor([-1, 7]))
+    in_microbatches(lambda batch, rows: seen.append(rows) or [rows], [5, 6], 4, CPU, torch.tensor([-1, 7]))
     assert seen[0].tolist() == [-1, -1, 7, -1]
 
 
@@ -63,11 +64,11 @@ def test_the_number_of_threads_is_left_alone():
     torch.set_num_threads(2)
     try:
         for device in ("cpu", "meta"):  # on another device than the CPU it is computed in this thread
-            rows = torch.zeros(1, device=device)
-            in_microbatches(lambda batch, rows: [rows], [0], 2, rows)
+            there, rows = torch.device(device), torch.zeros(1)
+            in_microbatches(lambda batch, rows, there=there: [rows.to(there)], [0], 2, there, rows)
             assert torch.get_num_threads() == 2
             with pytest.raises(RuntimeError):
-                in_microbatches(fail, [0], 2, rows)
+                in_microbatches(fail, [0], 2, there, rows)
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -76,7 +77,7 @@ def test_the_number_of_threads_is_left_alone():
 def test_every_thread_that_computes_is_told_to_be_one(monkeypatch):
     told = []
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: told.append((threads, current_thread())))
-    in_microbatches(lambda batch, rows: [rows], range(4), 2, torch.zeros(4))
+    in_microbatches(lambda batch, rows: [rows], range(4), 2, CPU, torch.zeros(4))
     assert told
     assert {threads for threads, _ in told} == {1}
     assert main_thread() not in {thread for _, thread in told}
@@ -135,22 +136,22 @@ class Rounding(Prior):
 )
 def test_the_smallest_size_is_chosen_that_rounds_like_the_base(least, images, expected, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert plan(Rounding(least), range(7, 7 + images), CPU).size == expected
+    assert plan(Rounding(least), range(7, 7 + images)).size == expected
 
 
 def test_cores_share_the_images(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert plan(Rounding(1), range(64), CPU).size == 8
-    assert plan(Rounding(1), range(8), CPU).size == 1
+    assert plan(Rounding(1), range(64)).size == 8
+    assert plan(Rounding(1), range(8)).size == 1
 
 
 def test_where_others_round_otherwise_the_base_size_is_kept(monkeypatch):
     """Then an image stands where its number says, since rows of a micro-batch may round otherwise too."""
     monkeypatch.setattr(batch_invariance, "_rounds_alike", lambda prior, rows: False)
-    assert plan(Rounding(1), range(7, 9), CPU) == (BASE, range(7, 9))
-    assert plan(Rounding(1), range(100), CPU).size == BASE
-    assert plan(Rounding(1), range(7, 9), CPU, candidates=4).size == BASE // 4
-    assert plan(Rounding(1), range(7, 9), CPU, guided=True).size == BASE
+    assert plan(Rounding(1), range(7, 9)) == (BASE, range(7, 9))
+    assert plan(Rounding(1), range(100)).size == BASE
+    assert plan(Rounding(1), range(7, 9), candidates=4).size == BASE // 4
+    assert plan(Rounding(1), range(7, 9), guided=True).size == BASE
 
 
 def test_a_prior_without_a_trial_gets_the_base_size():
@@ -158,18 +159,18 @@ def test_a_prior_without_a_trial_gets_the_base_size():
         def trial_logits(self, labels, codes):
             return Prior.trial_logits(self, labels, codes)
 
-    assert plan(Plain(1), range(3), CPU).size == BASE
+    assert plan(Plain(1), range(3)).size == BASE
 
 
 def test_a_size_of_the_users_is_taken():
-    assert plan(Rounding(1), range(3), CPU, size=5) == (5, range(3))
+    assert plan(Rounding(1), range(3), size=5) == (5, range(3))
 
 
 @pytest.mark.parametrize("side", [1, 7, 8, 16, 19, 32, 64, 300])
 @pytest.mark.parametrize("states", [1, 5])
 def test_microbatches_on_a_gpu_fit(side, states):
-    prior = Rounding(1)
+    prior = Rounding(1).to("meta")
     prior.layout = CodeLayout(((side, side),), (8,))
-    size = plan(prior, range(1000), torch.device("cuda"), states=states).size
+    size = plan(prior, range(1000), states=states).size
     assert BASE <= size <= LARGEST
-    assert plan(prior, range(1000), torch.device("cuda"), candidates=4, states=states).size == size // 4
+    assert plan(prior, range(1000), candidates=4, states=states).size == size // 4

@@ -3,34 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from stage1_vqvae import devices
 from stage1_vqvae.codes import CodeLayout
-from stage1_vqvae.devices import float64_device, widest_float
 from stage2_prior.sampling.inpainting import complete
 from stage2_prior.sampling.sampler import draw, image_noise, on_device, sample
 from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.sliding_window import sample_larger
 from stage2_prior.transformer.model import Transformer
-
-
-class NoFloat64(TorchDispatchMode):
-    """Refuses every operation that makes a float64 tensor."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        wide = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64]
-        if wide:
-            raise TypeError(f"{func}: no float64 here")
-        return result
+from tests.support.no_float64 import NoFloat64, hide_float64
 
 
 @pytest.fixture
 def no_float64(monkeypatch):
-    monkeypatch.setattr(devices, "_has_float64", lambda device_type: False)
-    assert widest_float(torch.device("cpu")) == torch.float32
+    hide_float64(monkeypatch)
 
 
 @pytest.fixture
@@ -76,9 +61,3 @@ def test_noise_is_never_rounded_up_to_one(no_float64):
     assert (rounded < 1).all()
     logits = torch.tensor([[0.0, 0.0, -torch.inf]]).expand(3, 3)
     assert draw(logits, rounded).tolist() == [0, 1, 1]
-
-
-def test_sums_are_kept_where_float64_is(no_float64, monkeypatch):
-    assert float64_device(torch.device("mps")) == torch.device("cpu")
-    monkeypatch.undo()
-    assert float64_device(torch.device("cpu")) == torch.device("cpu")
