@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -73,14 +73,8 @@ def fit(
     options = trainer_options(hardware, sharded=isinstance(module, ShardedPriorTraining))
     trainer = Trainer(
         **{**options, "plugins": [*options["plugins"], VerifiedIO(model)]},
+        **_schedule(settings),
         use_distributed_sampler=False,
-        max_epochs=1,
-        max_steps=settings.max_steps,
-        val_check_interval=settings.validate_every * settings.accumulate_grad_batches,
-        check_val_every_n_epoch=None,
-        accumulate_grad_batches=settings.accumulate_grad_batches,
-        gradient_clip_val=settings.gradient_clip_val,
-        log_every_n_steps=min(50, settings.validate_every),
         num_sanity_val_steps=0,
         enable_model_summary=False,
         logger=loggers,
@@ -97,6 +91,19 @@ def fit(
         load_full_state(module, best_weights(folder, trainer.global_step, model))
         metrics = trainer.validate(module, datamodule=data, verbose=False)[0]
     return {name.removeprefix("validation/"): value for name, value in metrics.items()}
+
+
+def _schedule(settings: StageTrainer) -> dict[str, Any]:
+    """A Trainer's arguments for a training that is counted in optimiser steps: data never end an epoch."""
+    return {
+        "max_epochs": 1,
+        "max_steps": settings.max_steps,
+        "val_check_interval": settings.validate_every * settings.accumulate_grad_batches,
+        "check_val_every_n_epoch": None,
+        "accumulate_grad_batches": settings.accumulate_grad_batches,
+        "gradient_clip_val": settings.gradient_clip_val,
+        "log_every_n_steps": min(50, settings.validate_every),
+    }
 
 
 def _leave_signals_to_us(trainer: Trainer) -> None:

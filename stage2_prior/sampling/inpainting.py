@@ -79,14 +79,11 @@ def complete_images(
     Raises:
         ValueError: If labels do not fit, or the seed or the number of candidates is out of range.
     """
-    if candidates is not None and candidates < 1:
-        raise ValueError(f"candidates is at least 1, got {candidates}")
     settings, labels, known = settings or SamplingSettings(), labels.cpu(), known.cpu()
     check_labels(labels, prior.num_classes, len(known))
     prior = in_precision(prior, settings.precision)
     length = prior.layout.length
-    default = torch.where(held_later(known).any(1), CANDIDATES, 1).tolist()
-    of_image = default if candidates is None else [candidates] * len(known)
+    of_image = candidates_of(known, candidates)
     conditional, prefixes = (labels != NO_LABEL).tolist(), prefix_lengths(known)
 
     def complete_group(rows: Tensor) -> list[Tensor]:
@@ -102,8 +99,7 @@ def complete_images(
             labels = labels.to(prior.device, non_blocking=True)
             return complete(prior, labels, known, noise, resampling, how, prefixes[one])
 
-        guided = is_guided(prior, how)
-        size, indices = plan(prior, rows.tolist(), count, guided, size=settings.microbatch_size)
+        size, indices = plan(prior, rows.tolist(), count, is_guided(prior, how), size=settings.microbatch_size)
         part = [labels[rows], known[rows], noise, resampling]
         return in_microbatches(complete_batch, indices, size, prior.device, *part, progress=progress)
 
@@ -111,6 +107,19 @@ def complete_images(
         drawn = Drawn(*in_groups(complete_group, conditional, prefixes, of_image))
     check_finite(drawn)
     return drawn
+
+
+def candidates_of(known: Tensor, candidates: int | None) -> list[int]:
+    """How many candidates are drawn for each image of ``known [B, T]``, see :func:`complete_images`.
+
+    Raises:
+        ValueError: If the number that is asked for is out of range.
+    """
+    if candidates is None:
+        return torch.where(held_later(known).any(1), CANDIDATES, 1).tolist()
+    if candidates < 1:
+        raise ValueError(f"candidates is at least 1, got {candidates}")
+    return [candidates] * len(known)
 
 
 def held_later(known: Tensor) -> Tensor:

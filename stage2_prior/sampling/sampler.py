@@ -96,12 +96,10 @@ def sample_images(
     """
     settings, labels = settings or SamplingSettings(), labels.cpu()
     check_labels(labels, prior.num_classes, len(labels))
-    length = prior.layout.length
-    noise = image_noise(seed, range(first, first + len(labels)), length)
+    noise = image_noise(seed, range(first, first + len(labels)), prior.layout.length)
     prior = in_precision(prior, settings.precision)
-    known = labels.new_full((len(labels), length), -1) if known is None else known.cpu()
-    conditional, prefixes = (labels != NO_LABEL).tolist(), prefix_lengths(known)
-    lock = Lock()
+    known = labels.new_full((len(labels), prior.layout.length), -1) if known is None else known.cpu()
+    conditional, prefixes, lock = (labels != NO_LABEL).tolist(), prefix_lengths(known), Lock()
 
     def draw_group(rows: Tensor) -> list[Tensor]:
         """Draw images that are computed alike."""
@@ -109,11 +107,7 @@ def sample_images(
         how = settings if conditional[one] else without_guidance(settings)
 
         def draw_batch(batch: MicroBatch, labels: Tensor, noise: Tensor, known: Tensor) -> Drawn:
-            def watch(codes: Tensor) -> None:
-                if on_position is not None:
-                    with lock:
-                        on_position([images[row] for row in batch.rows], codes[batch.slots])
-
+            watch = watcher(on_position, lock, images, batch)
             labels = labels.to(prior.device, non_blocking=True)
             return sample(prior, labels, noise, how, known, prefixes[one], watch)
 
@@ -126,6 +120,19 @@ def sample_images(
         drawn = Drawn(*in_groups(draw_group, conditional, prefixes))
     check_finite(drawn)
     return drawn
+
+
+def watcher(
+    on_position: Callable[[list[int], Tensor], None] | None, lock: Lock, images: list[int], batch: MicroBatch
+) -> Callable[[Tensor], None]:
+    """What a micro-batch calls with its codes after every position: tells a caller's function, one thread at a time."""
+
+    def watch(codes: Tensor) -> None:
+        if on_position is not None:
+            with lock:
+                on_position([images[row] for row in batch.rows], codes[batch.slots])
+
+    return watch
 
 
 def in_groups(compute: Callable[[Tensor], list[Tensor]], *keys: Iterable[object]) -> list[Tensor]:
