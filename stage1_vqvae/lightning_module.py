@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stage1_vqvae.codebook_steps import CodebookSteps
 from stage1_vqvae.data.augmentation import Augmentation, normalize
 from stage1_vqvae.data.examples import training_batch
-from stage1_vqvae.losses import Objective, SquaredError
+from stage1_vqvae.losses import Objective, SquaredError, as_sum
 from stage1_vqvae.metrics import CodeUse, count_codes, reconstruction_quality, use_of_codes
 from stage1_vqvae.tokenizer import Reconstruction, Tokenizer
 
@@ -36,7 +36,8 @@ class TokenizerTraining(CodebookSteps):
 
     Args:
         model: The tokenizer.
-        objective: The reconstruction term of the loss; a model with a likelihood has its own, nats per dimension.
+        objective: The reconstruction term of the loss; a model with a likelihood has nats per dimension in the place
+            of the term that compares pixels.
         augmentation: Of training images, on the training device; none by default.
         optimization: Optimiser and schedule for a module and a number of steps, as Lightning takes them.
         seed: Of the augmentation.
@@ -56,7 +57,7 @@ class TokenizerTraining(CodebookSteps):
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.objective = objective
+        self.objective = as_sum(objective)
         self.augmentation = augmentation
         self.optimization = optimization
         self.seed = seed
@@ -74,12 +75,17 @@ class TokenizerTraining(CodebookSteps):
         return training_batch(batch, self.model.image_size, self.model.channels)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Return the ``loss`` of one batch, its terms ``reconstruction`` and ``quantizer``, and ``codes [B, T]``."""
+        """Return the ``loss`` of one batch, its terms ``reconstruction`` and ``quantizer``, and ``codes [B, T]``.
+
+        Where the objective is a sum, its terms are there too, each without its weight.
+        """
         draws = batch["draws"] if "draws" in batch else self._draws_of(len(batch["images"]))
         images = self.augmentation(batch["images"], draws, self.seed, self.memory_format)
         passed = self.model(images)
-        reconstruction = self._reconstruction_loss(passed, images)
+        terms = self._terms(passed, images)
+        reconstruction = self.objective.total(terms)
         return {
+            **(terms if len(terms) > 1 else {}),
             "loss": reconstruction + passed.loss,
             "reconstruction": reconstruction,
             "quantizer": passed.loss,
@@ -92,17 +98,20 @@ class TokenizerTraining(CodebookSteps):
             return
         # Lightning divides the loss by the number of batches of a step.
         self.log("train/loss", outputs["reconstruction"] + outputs["quantizer"], prog_bar=True)
-        self.log("train/reconstruction", outputs["reconstruction"])
-        self.log("train/quantizer", outputs["quantizer"])
+        for name, value in outputs.items():
+            if name not in ("loss", "codes"):
+                self.log(f"train/{name}", value)
         use = use_of_codes(count_codes(outputs["codes"], self.model.layout), self.model.layout)
         self.log_dict({f"train/{name}": value for name, value in use.items() if name.startswith("perplexity")})
 
-    def _reconstruction_loss(self, passed: Reconstruction, images: Tensor) -> Tensor:
-        # Nats per dimension are a squared error over twice the error's own variance, so they and the quantizer's loss,
-        # a mean too, keep about the balance that the objectives have.
+    def _terms(self, passed: Reconstruction, images: Tensor) -> dict[str, Tensor]:
+        """Terms of the objective by name, without their weights."""
+        nats = None
         if self.model.likelihood:
-            return self.model.likelihood.nats(passed.outputs, images).mean() / images[0].numel()
-        return self.objective(passed.images, images)
+            # Nats per dimension are a squared error over twice the error's own variance, so they and the quantizer's
+            # loss, a mean too, keep about the balance that the objectives have.
+            nats = self.model.likelihood.nats(passed.outputs, images).mean() / images[0].numel()
+        return self.objective.terms(passed.images, images, nats)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Gather the metrics of one batch of held-out images."""

@@ -28,6 +28,7 @@ NEEDED = {
     "pixelcnn_hierarchy": ["stage1=vqvae2", "data.image_size=[32,32]"],
     "ffhq256_vqvae2": ["data.files=x", *NARROW],
     "imagenet128": NARROW,
+    "signs64": ["data.files=x"],
 }
 
 

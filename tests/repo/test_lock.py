@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = ("dev", "sweep", "cluster", "tensorboard")
+EXTRAS = ("dev", "sweep", "cluster", "tensorboard", "lite0")
 LOCKS = ("cpu.txt", "pypi.txt")
 
 
