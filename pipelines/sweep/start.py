@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -15,6 +18,7 @@ from pipelines.config.redaction import redact
 from pipelines.distributed import environment
 from pipelines.distributed.environment import first_process
 from pipelines.sweep.records import read_records
+from pipelines.sweep.threads import share_processors
 from stage1_vqvae.files import read_yaml, write_yaml
 
 
@@ -23,6 +27,7 @@ class SweepStart(Callback):
 
     folder: Path | None = None
     lock: FileLock | None = None
+    environment: Mapping[str, str] = MappingProxyType({})
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note the folder, and forget jobs that an earlier launch could not start.
@@ -43,6 +48,7 @@ class SweepStart(Callback):
         for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
             if override.key_or_group == "output" and override.is_sweep_override():
                 raise SystemExit("error: output: a sweep has one folder, its jobs have numbered ones below it")
+        SweepStart.environment = share_processors(config.hydra)
         SweepStart.folder = Path(config.hydra.sweep.dir).absolute()
         if (SweepStart.folder / "jobs").exists():
             SweepStart.lock = lock_launch(SweepStart.folder)
@@ -53,6 +59,9 @@ class SweepStart(Callback):
     def end(cls) -> Path | None:
         """End the launch; gives the folder of the sweep that this process launched, once, or None."""
         folder, cls.folder = cls.folder, None
+        for name in cls.environment:
+            os.environ.pop(name, None)
+        cls.environment = MappingProxyType({})
         if cls.lock is not None:
             cls.lock.release()
             cls.lock = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from rich.progress import track
 
 from stage1_vqvae.data.decoding import Decoder, Trait, UnreadableImage
 from stage1_vqvae.data.originals import LeftOut, printable
+from stage1_vqvae.processors import processors
 
 _CHUNK = 64
 _Result = TypeVar("_Result")
@@ -140,7 +140,7 @@ def in_chunks(count: int, work: Callable[[NDArray[np.int64]], _Result], title: s
     Threads suffice: PIL decodes and resizes outside of Python's lock.
     """
     chunks = [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+    pool = ThreadPoolExecutor(min(processors(), 16))
     try:
         yield from track(pool.map(work, chunks), title, total=len(chunks))
     finally:

@@ -15,6 +15,10 @@ from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.data.holdout import divide
 from stage1_vqvae.data.originals import LeftOut, OriginalSet
 from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.processors import processors
+
+MOST_WORKERS = 8
+"""`DataLoader` workers of a process, unless the user says how many."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class ImageSource(ABC):
         augmentation: What to do to training batches.
         cache: Folder of decoded images; None for `vqvae-prior` in the user's cache folder.
         cache_gib: Sets that decode to more than this many GiB are decoded while training instead.
-        workers: `DataLoader` workers for those; None for one per core, at most 8.
+        workers: `DataLoader` workers for those, of each process; None for one per core, shared among the machine's
+            processes, at most 8. Each computes on one thread.
         max_bad: Largest share of images that may be unreadable: they are left out and listed. 0 refuses any.
 
     Raises:
@@ -115,7 +120,7 @@ class ImageSource(ABC):
         origin = {"source": found.name, "preprocessing": preprocessing.describe()}
         divided = divide(images, origin, self.validation, self.holdout)
         cached = isinstance(images.splits["train"].reader, MemoryMappedImages)
-        streaming_workers = min(os.cpu_count() or 1, 8) if self.workers is None else self.workers
+        streaming_workers = workers_of_a_process() if self.workers is None else self.workers
         return ImageData(
             divided.train,
             divided.validation,
@@ -129,3 +134,9 @@ class ImageSource(ABC):
             unreadable=len(images.left_out),
             notes=(*found.notes, *images.notes, *divided.notes),
         )
+
+
+def workers_of_a_process() -> int:
+    """`DataLoader` workers of a process that trains: one per core, shared among the machine's processes, at most 8."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return min(max(processors() // processes, 1), MOST_WORKERS)
