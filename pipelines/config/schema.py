@@ -134,6 +134,15 @@ class Reconstruction(Command):
     batch_size: int
 
 
+class Preview(Command):
+    """Keys of ``preview``."""
+
+    data: Node
+    output: str
+    n: int
+    seed: int
+
+
 class Evaluation(Command):
     """Keys of ``evaluate``."""
 
@@ -169,6 +178,7 @@ COMMANDS: dict[str, Any] = {
     "reconstruct": Reconstruction,
     "evaluate": Evaluation,
     "collapse": Collapse,
+    "preview": Preview,
 }
 """Keys by the command's file in ``conf``."""
 

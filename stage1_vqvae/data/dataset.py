@@ -97,6 +97,11 @@ class ImageSplit(Dataset[dict[str, Tensor]]):
         return dict(self._description)
 
     @property
+    def mean(self) -> float:
+        """Mean of the pixels in [-1, 1], over all images, positions and channels."""
+        return float(self._moments[self._rows, 0].mean())
+
+    @property
     def variance(self) -> float:
         """Variance of the pixels in [-1, 1], over all images, positions and channels."""
         mean, square = self._moments[self._rows].mean(axis=0)

@@ -53,6 +53,15 @@ class Decoded:
     traits: frozenset[Trait]
 
 
+@dataclass(frozen=True)
+class Header:
+    """What an image says of itself: ``size`` is its height and width in pixels, ``mode`` PIL's name of its channels."""
+
+    size: tuple[int, int]
+    mode: str
+    format: str
+
+
 class Decoder:
     """Reads images of a source, decoding each whenever it is asked for.
 
@@ -81,6 +90,21 @@ class Decoder:
         """Returns the least and the largest value of each image of rows ``[n]`` that holds more than 8 bits."""
         values = (wide_values(original) for original in self._originals.fetch(rows))
         return [(float(wide.min()), float(wide.max())) for wide in values if wide is not None]
+
+
+def read_header(original: Original) -> Header | None:
+    """Reads an image's header alone; None where it cannot be read. The orientation that EXIF tells is not applied."""
+    content = original.content
+    if content is None:
+        return None
+    if isinstance(content, np.ndarray):
+        channels = content.shape[2] if content.ndim == 3 else 1
+        return Header(content.shape[:2], f"{content.dtype} × {channels}", "array")
+    try:
+        with _open(content) as image:
+            return Header((image.height, image.width), image.mode, image.format or "")
+    except Exception:  # said when the image is decoded
+        return None
 
 
 def read_file(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
