@@ -1,19 +1,38 @@
 """Two processes that talk over gloo, for tests of what holds across ranks."""
 
+import functools
 import pickle
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
+from torch.multiprocessing.spawn import start_processes
 
-from pipelines.distributed.launch import run_on_all
+from pipelines.distributed import launch
 
 
 def on_two_ranks(task, *arguments):
-    """What ``task(rank, *arguments)``, a function of a module, returns on each of two ranks."""
+    """What ``task(rank, *arguments)``, a function of a module, returns on each of two ranks, which are forked."""
+    with forking():
+        return on_two_new_ranks(task, *arguments)
+
+
+def on_two_new_ranks(task, *arguments):
+    """The same on processes that import everything anew, as those of a command do: seconds later."""
     with tempfile.TemporaryDirectory() as folder:
-        run_on_all(_collect, folder, task, arguments, processes=2)
+        launch.run_on_all(_collect, folder, task, arguments, processes=2)
         return [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(2)]
+
+
+@contextmanager
+def forking():
+    """Processes that begin as copies of this one: sooner than those that import everything anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        method = "spawn" if torch.cuda.is_available() else "fork"  # a copy could not use a GPU
+        patch.setattr(launch, "spawn", functools.partial(start_processes, start_method=method))
+        yield
 
 
 def _collect(folder, task, arguments):

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback
 from torch.distributed.tensor import DTensor
-from torch.multiprocessing.spawn import start_processes
 
 from pipelines.distributed import collectives, launch
 from pipelines.distributed.fsdp import ShardedPriorTraining
@@ -18,6 +17,7 @@ from pipelines.distributed.hardware import Hardware
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.stage_trainer import StageTrainer
+from tests.support.distributed import forking
 from tests.support.resuming import Examples, prior_training, tokenizer_training
 
 
@@ -115,9 +115,7 @@ def train_here(stage, folder, ranks, callbacks, options):
 @pytest.fixture(scope="module")
 def forked():
     """Processes that begin as copies of this one: sooner than those that import everything anew."""
-    with pytest.MonkeyPatch.context() as patch:
-        method = "spawn" if torch.cuda.is_available() else "fork"  # a copy could not use a GPU
-        patch.setattr(launch, "spawn", functools.partial(start_processes, start_method=method))
+    with forking():
         yield
 
 

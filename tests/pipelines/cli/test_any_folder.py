@@ -21,17 +21,22 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "start", [[sys.executable, "-m", "pipelines.run"], [str(Path(sys.executable).parent / "vqvae-run")]]
-)
-def test_names_in_the_current_folder_hide_nothing(start, folder):
+MODULE, SCRIPT = [sys.executable, "-m", "pipelines.run"], [str(Path(sys.executable).parent / "vqvae-run")]
+
+
+@pytest.mark.parametrize("start", [MODULE, SCRIPT], ids=["module", "script"])
+def test_our_own_configuration_is_found(start, folder):
     if not Path(start[0]).exists():
         pytest.skip("console scripts are not installed")
     shown = subprocess.run([*start, "--cfg", "job"], cwd=folder, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "stage1:" in shown.stdout
     assert "mine" not in shown.stdout
-    refused = subprocess.run([*start, "n=0", "logger=csv", "output=made"], cwd=folder, capture_output=True, text=True)
+
+
+def test_names_in_the_current_folder_hide_nothing(folder):
+    command = [*MODULE, "n=0", "logger=csv", "output=made"]
+    refused = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert refused.stderr == "error: n is at least 1, got 0\n"  # torch and the models are imported by then
 
 
@@ -45,7 +50,7 @@ def test_trusted_packages_of_the_current_folder_are_found(folder):
     option.parent.mkdir(parents=True)
     option.write_text("# Nothing but a model.\nmodel:\n  _target_: mine.Wide\n  width: 32\n")
     words = [f"hydra.searchpath=[file://{folder}/options]", "stage2=wide", "trust=[mine]", "logger=csv", "output=made"]
-    command = [sys.executable, "-m", "pipelines.run", *words]
+    command = [*MODULE, *words]
     reached = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert reached.stderr == "error: stage2.model: width 32 reached\n"
     mistyped = subprocess.run([*command, "stage2.model.width=x"], cwd=folder, capture_output=True, text=True)

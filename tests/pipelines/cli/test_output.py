@@ -13,6 +13,8 @@ from rich.table import Table
 from pipelines.cli.console import console
 from pipelines.cli.output import lasting_output
 from pipelines.cli.signals import SIGNALS, stoppable
+from pipelines.run import main
+from tests.support.commands import run_forked
 from tests.support.tiny import TINY
 
 
@@ -57,18 +59,17 @@ def test_a_closed_stream_is_left(monkeypatch):
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "a closed pipe"])
 def test_a_run_ends_well_whatever_its_output_takes(encoding, tmp_path):
-    command = [sys.executable, "-m", "pipelines.run", *TINY, "output=made", f"data.cache={tmp_path}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [*TINY, "output=made", f"data.cache={tmp_path}"]
     if encoding == "a closed pipe":
         read, write = os.pipe()
         os.close(read)
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, stdout=write, stderr=write)
+        code = run_forked(main, words, tmp_path, write)
         os.close(write)
     else:
-        environment["PYTHONIOENCODING"] = encoding
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
-        assert b"+ prior" in ended.stdout, ended.stderr
-    assert ended.returncode == 0
+        with (tmp_path / "said").open("wb") as file:
+            code = run_forked(main, words, tmp_path, file.fileno(), encoding)
+        assert "+ prior" in (tmp_path / "said").read_text(encoding)
+    assert code == 0
     assert (tmp_path / "made" / "report.html").exists()
 
 

@@ -1,11 +1,9 @@
 import errno
 import fcntl
+import multiprocessing
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,43 +14,50 @@ from pipelines.distributed.run_lock import RUN_LOCK, sole_user
 from tests.support.distributed import on_two_ranks
 from tests.support.tiny import compose
 
-HOLD = """
-import sys
-from pathlib import Path
-from pipelines.distributed.run_lock import sole_user
 
-with sole_user(Path(sys.argv[1]), "run"):
-    (Path(sys.argv[1]) / "product").touch()
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
+class OtherCommand:
+    """Another process that holds a folder until it is told to end."""
 
+    def __init__(self, folder):
+        context = multiprocessing.get_context("fork")
+        self.here, there = context.Pipe()
+        self.process = context.Process(target=self.hold, args=(folder, there))
+        self.process.start()
+        assert self.here.recv() == "held"
+        self.pid = self.process.pid
 
-def other_command(folder):
-    """Another process that holds a folder."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], **pipes)
-    assert process.stdout.readline() == "held\n"
-    return process
+    @staticmethod
+    def hold(folder, pipe):
+        with sole_user(folder, "run"):
+            (folder / "product").touch()
+            pipe.send("held")
+            pipe.recv()
+
+    def end(self):
+        self.here.send("go on")
+        self.process.join()
+
+    def kill(self):
+        self.process.kill()
+        self.process.join()
 
 
 def test_a_second_command_is_told_who_holds_the_folder(tmp_path):
     folder = tmp_path / "run"
-    other = other_command(folder)
+    other = OtherCommand(folder)
     expected = rf"^{re.escape(str(folder))} is in use by run \(process {other.pid} on {socket.gethostname()}, since "
     refused = pytest.raises(ValueError, match=expected + r".*\): wait until it ends, or give another output=$")
     with refused, sole_user(folder, "run"):
         pytest.fail("entered")
-    other.communicate("go on\n")
+    other.end()
     with sole_user(folder, "run"):
         pass
     assert [path.name for path in folder.iterdir()] == ["product"]
 
 
 def test_a_killed_command_blocks_nobody(tmp_path):
-    other = other_command(tmp_path)
-    other.send_signal(signal.SIGKILL)
-    other.wait()
+    other = OtherCommand(tmp_path)
+    other.kill()
     assert (tmp_path / RUN_LOCK).exists()
     with sole_user(tmp_path, "run"):
         assert f'"process": {os.getpid()}' in (tmp_path / RUN_LOCK).read_text()
@@ -97,11 +102,11 @@ def _use(rank, folder):
 
 def test_processes_of_one_command_hold_a_folder_together(tmp_path):
     assert on_two_ranks(_use, tmp_path / "run") == ["held", "held"]
-    other = other_command(tmp_path / "other")
+    other = OtherCommand(tmp_path / "other")
     first, second = on_two_ranks(_use, tmp_path / "other")
     assert f"process {other.pid}" in first
     assert second == f"{tmp_path / 'other'} is in use by another command"
-    other.communicate("go on\n")
+    other.end()
 
 
 def _write(settings):
@@ -112,10 +117,10 @@ def test_a_command_holds_the_folder_that_it_writes_to(tmp_path):
     settings = {"hardware": compose()["hardware"], "output": str(tmp_path / "run"), "debug": False}
     run_task(f"{__name__}:_write", settings)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["product"]
-    other = other_command(tmp_path / "run")
+    other = OtherCommand(tmp_path / "run")
     with pytest.raises(ValueError, match=r"run is in use by run \(process"):
         run_task(f"{__name__}:_write", settings)
-    other.communicate("go on\n")
+    other.end()
     run_task(f"{__name__}:_write", settings)
 
 

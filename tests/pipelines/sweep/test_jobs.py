@@ -131,7 +131,7 @@ def test_metrics_of_another_run_in_a_jobs_folder_are_not_the_jobs(sweep, tmp_pat
 
 
 @pytest.mark.slow
-def test_two_processes_a_job_run_that_job_alone(sweep, tmp_path):
+def test_two_processes_a_job_run_that_job_alone(sweep, forked, tmp_path):
     two = ["hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2"]
     code, said = sweep(*two, "stage2.label_dropout=0.1,2,0.2")
     assert code == 1
