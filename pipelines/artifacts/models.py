@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from pipelines.artifacts.provenance import version_of
 from pipelines.config.instantiate import build, with_defaults
@@ -64,25 +64,32 @@ class Saved:
             )
         return cls(folder, modernised(config), fingerprint(folder))
 
+    def weights(self, model: type[nn.Module]) -> dict[str, Tensor]:
+        """The weights by the names that a class of models has for them today.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        path = self.folder / "model.safetensors"
+        try:
+            return modernised_weights(model, load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} cannot be read ({error}): restore it or train again") from error
+
     def load_weights(self, model: nn.Module) -> None:
         """Load the weights, every one of them and no other.
 
         Raises:
             ValueError: If the file is damaged or of another model.
         """
-        path = self.folder / "model.safetensors"
-        try:
-            weights = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} cannot be read ({error}): restore it or train again") from error
-        weights = modernised_weights(type(model), weights)
+        weights = self.weights(type(model))
         expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in weights.items()}
         if expected != found:
             name = next(name for name in sorted(expected | found) if expected.get(name) != found.get(name))
             raise ValueError(
-                f"{path} does not belong to its config.yaml: {name} is {found.get(name, 'missing')}, "
-                f"{expected.get(name, 'no such weight')} expected"
+                f"{self.folder}/model.safetensors does not belong to its config.yaml: {name} is "
+                f"{found.get(name, 'missing')}, {expected.get(name, 'no such weight')} expected"
             )
         model.load_state_dict(weights)
 

@@ -51,6 +51,7 @@ class Stage1(TypedDict):
     trainer: Node
     batch_size: int
     seed: NotRequired[int]
+    init: NotRequired[str | None]
     likelihood: NotRequired[Node | None]
     quantizer: NotRequired[Node | None]
     levels: NotRequired[Node | None]
@@ -65,6 +66,7 @@ class Stage2(TypedDict):
     batch_size: int
     label_dropout: float
     seed: NotRequired[int]
+    init: NotRequired[str | None]
     level: NotRequired[int | None]
 
 
@@ -79,6 +81,7 @@ class Training(Command):
     """Keys of ``run``, ``train_stage1``, ``extract_codes`` and ``train_stage2``."""
 
     output: str
+    init: str | None
     seed: int
     batch_size: int
     data: Node

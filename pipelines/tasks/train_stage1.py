@@ -22,6 +22,7 @@ from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import RunImages, check_batch_size, describe_images, image_content, image_settings
+from pipelines.training.warm_start import init_fingerprint, warm_start
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import write_json
 from stage1_vqvae.lightning_module import TokenizerTraining
@@ -57,6 +58,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
         return
 
     tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
+    warm_start(model, "stage1", settings)
     found = images.opened
     check_batch_size("stage1", stage["batch_size"], len(found.train))
     data = StageData(found.train, found.validation, stage["batch_size"], seed, found.workers)
@@ -97,12 +99,13 @@ def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None
 
 def training_settings(settings: Settings) -> dict[str, Any]:
     """What a tokenizer depends on; where images are cached and on what is computed is not part of it."""
-    elsewhere = ("quantizer", "levels", "seed")  # in the model, and below
+    elsewhere = ("quantizer", "levels", "seed", "init")  # in the model, and below
     stage = {key: value for key, value in settings["stage1"].items() if key not in elsewhere}
     return {
         "data": image_settings(settings),
         "stage1": stage,
         "seed": stage_seed(settings, "stage1"),
+        **init_fingerprint(settings, "stage1"),
         **callback_settings(settings, "stage1"),
     }
 

@@ -28,6 +28,7 @@ from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import check_batch_size
 from pipelines.training.stage_trainer import StageTrainer, refuse_ema_with_fsdp
+from pipelines.training.warm_start import init_fingerprint, warm_start
 from stage1_vqvae.files import sha256, write_json
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.code_store.manifest import MANIFEST
@@ -109,10 +110,10 @@ def stores(run: RunFolder) -> dict[str, str]:
 
 def prior_sources(settings: Settings, tokenizer: str) -> dict[str, Any]:
     """What a prior depends on, beside the tokenizer's fingerprint; the parts of one depend on the same."""
-    stage = {key: value for key, value in settings["stage2"].items() if key not in ("level", "seed")}
+    stage = {key: value for key, value in settings["stage2"].items() if key not in ("level", "seed", "init")}
     sources = {"tokenizer": tokenizer, "codes": settings["codes"], "stage2": stage}
     sources["seed"] = stage_seed(settings, "stage2")
-    return sources | callback_settings(settings, "stage2")
+    return sources | init_fingerprint(settings, "stage2") | callback_settings(settings, "stage2")
 
 
 def check_training(settings: Settings) -> None:
@@ -157,6 +158,7 @@ def train_part(
         "sampling": settings["sampling"],
     }
     prior = build(stage["model"], "stage2.model", trust, layout=train.layout, num_classes=config["num_classes"])
+    warm_start(prior, "stage2", settings)
     model = prior if part.level is None else prior.level(part.level)
     hardware = build(settings["hardware"], "hardware")
     training = ShardedPriorTraining if hardware.sharded else PriorTraining
