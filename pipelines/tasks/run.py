@@ -31,6 +31,7 @@ from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import prior_artifact, samples_artifact, tokenizer_artifact
 from pipelines.training.callbacks import callbacks
 from pipelines.training.images import RunImages, check_batch_size
+from pipelines.training.optimization import Optimization
 from pipelines.training.stage_trainer import refuse_ema_with_fsdp
 from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.lightning_module import PriorTraining
@@ -137,4 +138,7 @@ def check_models(settings: Settings) -> None:
     prior = build(stage2["model"], "stage2.model", trust, layout=layout, num_classes=0)
     optimization = build(stage2["optimization"], "stage2.optimization", trust)
     level = stage2.get("level")
-    PriorTraining(prior if level is None else prior.level(level), stage2["label_dropout"], 0.0, optimization)
+    part = prior if level is None else prior.level(level)
+    PriorTraining(part, stage2["label_dropout"], 0.0, optimization)
+    if isinstance(optimization, Optimization):
+        optimization.check(part)

@@ -21,12 +21,16 @@ from pipelines.training.checkpoint_files import VerifiedIO, load_checkpoint, new
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.data import StageData
 from pipelines.training.ema import AveragedWeights
+from pipelines.training.memory import check_memory
 from pipelines.training.nonfinite import SkipNonFinite
 from pipelines.training.preemption import StopRequest
 from pipelines.training.progress import Progress
 from pipelines.training.stage_trainer import StageTrainer
 from pipelines.training.step_seed import StepSeed
 from stage1_vqvae.files import check_writable
+
+STATE = 3
+"""Tensors of the size of each weight while it is trained: its gradient and Adam's two moments."""
 
 CHECKPOINTS = 12
 """Room that checkpoints take, in sizes of the model: three at a time, of weights, average and Adam's two moments."""
@@ -61,7 +65,8 @@ def fit(
         The last validation's metrics, of the weights that are kept.
 
     Raises:
-        ValueError: If there are checkpoints and none is intact, or loss or gradients are not finite for too long.
+        ValueError: If the memory does not hold the training, there are checkpoints and none is intact, or loss or
+            gradients are not finite for too long.
         OSError: If checkpoints cannot be written.
         SystemExit: If the process was asked to stop; the same call goes on.
     """
@@ -84,13 +89,20 @@ def fit(
     _leave_signals_to_us(trainer)
     if hardware.compile:
         module.training_step = torch.compile(module.training_step, fullgraph=True)  # type: ignore[method-assign]
-    if collectives.rank() == 0:
-        check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
+    _check_room(title, module, folder, settings, hardware)
     with stop, float32_products(hardware.tf32):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint_to_resume(folder), weights_only=True)
         load_full_state(module, best_weights(folder, trainer.global_step, model))
         metrics = trainer.validate(module, datamodule=data, verbose=False)[0]
     return {name.removeprefix("validation/"): value for name, value in metrics.items()}
+
+
+def _check_room(title: str, module: LightningModule, folder: Path, settings: StageTrainer, hardware: Hardware) -> None:
+    """Raise ValueError or OSError unless memory and disk hold a training."""
+    if not isinstance(module, ShardedPriorTraining):
+        check_memory(title, module, hardware.device, STATE + bool(settings.ema_decay))
+    if collectives.rank() == 0:
+        check_writable(folder, room=CHECKPOINTS * sum(value.nbytes for value in module.state_dict().values()))
 
 
 def _schedule(settings: StageTrainer) -> dict[str, Any]:

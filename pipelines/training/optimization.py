@@ -43,15 +43,27 @@ class Optimization:
 
     def __call__(self, module: nn.Module, max_steps: int) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns for the parameters of ``module``."""
-        groups = self._groups(module.parameters())
+        optimizer = self.optimizer(module)
+        factor = partial(self.factor, max_steps=max_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def check(self, module: nn.Module) -> None:
+        """Raise ValueError if a module cannot be trained so; any can by AdamW."""
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of a module's parameters."""
+        return self.adamw(module.parameters())
+
+    def adamw(self, parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+        """AdamW of some parameters, by one kernel where the device has it."""
+        groups = self._groups(parameters)
         fused = has_fused_adamw(groups[0]["params"][0].device if groups[0]["params"] else torch.device("cpu"))
         # Said of the groups, not of the optimiser: a gradient scaler leaves unscaling to an optimiser that is fused.
         groups = [{**group, "fused": fused} for group in groups]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.betas[0], self.betas[1]))
         optimizer.register_load_state_dict_pre_hook(partial(_on_this_device, fused))
-        factor = partial(self.factor, max_steps=max_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return optimizer
 
     def factor(self, step: int, max_steps: int) -> float:
         """Learning rate of a step (from 0) over ``learning_rate``."""
@@ -83,4 +95,5 @@ def has_fused_adamw(device: torch.device) -> bool:
 
 def _on_this_device(fused: bool, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     """A saved state with the kernel of this device in place of that of the device it was saved on."""
-    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}
+    groups = [{**group, "fused": fused} if "fused" in group else group for group in state["param_groups"]]
+    return {**state, "param_groups": groups}

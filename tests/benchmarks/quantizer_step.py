@@ -100,7 +100,7 @@ def main() -> None:
     """Print seconds of the fastest step and MiB beyond model and inputs at the peak."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("contender", choices=CONTENDERS)
-    parser.add_argument("size", type=int, nargs=3, metavar=("N", "K", "D"))
+    parser.add_argument("size", type=int, nargs=3, metavar="SIZE", help="N vectors, K codes, D channels")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
