@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from pipelines.budget.duration import refuse_budget
 from pipelines.cli.console import console
 from pipelines.cli.mistakes import AlreadySaid, one_line
 from pipelines.cli.output import lasting_output
@@ -42,6 +43,7 @@ def run_task(task: str, settings: Settings) -> Any:
         AlreadySaid: If another process failed, which has said why.
         SystemExit: If a process was asked to stop.
     """
+    refuse_budget(task, settings)
     hardware: Hardware = build(settings["hardware"], "hardware")
     refuse_other_processes(hardware)
     if hardware.processes > 1 and not environment.started_elsewhere():

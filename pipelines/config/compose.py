@@ -30,11 +30,19 @@ def composed_settings(command: str, given: Mapping[str, Any]) -> Settings:
     Raises:
         ValueError: If a key or value is wrong; the message is the command line's.
     """
-    overrides = [override(key, value) for key, value in flat(given)]
+    return settings_from(command, [override(key, value) for key, value in flat(given)])
+
+
+def settings_from(command: str, overrides: Sequence[str]) -> Settings:
+    """The same from the words of a command line.
+
+    Raises:
+        ValueError: If a key or value is wrong; the message is the command line's.
+    """
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose(command, overrides=overrides)
-        return {**checked(config, command), "overrides": overrides}
+            config = compose(command, overrides=list(overrides))
+        return {**checked(config, command), "overrides": list(overrides)}
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explain(error)) from error
 

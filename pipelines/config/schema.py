@@ -81,6 +81,7 @@ class Training(Command):
     """Keys of ``run``, ``train_stage1``, ``extract_codes`` and ``train_stage2``."""
 
     output: str
+    budget: str | None
     init: str | None
     seed: int
     batch_size: int

@@ -12,6 +12,7 @@ from pipelines.artifacts.models import recipe
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.artifacts.stale import set_aside_stale
+from pipelines.budget.plan import Planner
 from pipelines.cli.console import console
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
@@ -40,12 +41,14 @@ from stage2_prior.lightning_module import PriorTraining
 def run(settings: Settings) -> None:
     """Every step of ``settings["output"]`` that is not done yet."""
     folder = RunFolder(Path(settings["output"]))
+    planner = Planner(settings)
+    settings, images = planner.whole(RunImages(settings))
     check(settings)
-    images = RunImages(settings)
     check_with_images(folder, settings, images)
     share_stage1(settings, images)
     train_stage1(settings, images)
     extract_codes(settings, images)
+    settings = planner.prior(settings)
     with shared_prior(settings):
         train_stage2(settings)
     exchange_levels(settings)

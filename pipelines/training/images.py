@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ class RunImages:
     def opened(self) -> ImageData:
         """The images."""
         return open_images(self._settings)
+
+    def under(self, settings: Settings) -> RunImages:
+        """The same images under settings that differ in no more than the augmentation; they are not opened again."""
+        images = RunImages(settings)
+        augmentation = build(settings["data"], "data", settings["trust"]).augmentation
+        images.opened = replace(self.opened, augmentation=augmentation)
+        return images
 
     @cached_property
     def if_there(self) -> ImageData | None:

@@ -1,0 +1,143 @@
+import pytest
+import torch
+
+from pipelines.budget import plan as module
+from pipelines.budget import timing
+from pipelines.budget.plan import BUDGET, Plan, Planner, unset
+from pipelines.budget.rules import Choice
+from pipelines.config.compose import settings_from
+from pipelines.config.instantiate import build
+from pipelines.tasks.run import run
+from pipelines.training.images import RunImages
+from stage1_vqvae.files import read_json, read_yaml
+
+
+def kept(asked, *keys):
+    return [one.key for one in unset([Choice(key, 0, "") for key in keys], asked)]
+
+
+def test_what_the_user_set_stays():
+    assert kept(["seed=3"], "stage1.model.width", "stage2") == ["stage1.model.width", "stage2"]
+    keys = ("stage1.model.width", "stage1.model.norm", "stage2")
+    assert kept(["stage1.model.width=9", "++stage2=pixelcnn"], *keys) == ["stage1.model.norm"]
+    keys = ("stage1.quantizer.codebook_size", "stage1.model.width")
+    assert kept(["stage1/quantizer=fsq"], *keys) == ["stage1.model.width"]
+    assert kept(["stage1=vqvae2"], "stage1.model.width", "stage1.trainer.max_steps") == ["stage1.trainer.max_steps"]
+    keys = ("stage1.trainer.max_steps", "stage1.trainer.validate_every")
+    assert kept(["stage1.trainer.max_steps=9"], *keys) == ["stage1.trainer.validate_every"]
+
+
+def test_a_recipe_leaves_the_lengths_alone_to_be_chosen():
+    keys = ("codes.copies", "data.augmentation.shift", "stage1.model.width", "stage2", "stage2.trainer.max_steps")
+    assert kept(["experiment=mnist5k"], *keys) == ["stage2.trainer.max_steps"]
+
+
+SMALL = ["n=10", "logger=csv", "stage2.model.width=16", "stage2.model.layers=1", "stage2.model.heads=2"]
+SMALL += ["stage1.model.residual_width=4", "stage1.model.residual_layers=1", "stage1.model.width=8", "codes.copies=1"]
+
+
+class Clock:
+    """Time that passes only when it is told to; steps take as long as the networks are wide."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.timed = 0.0, 0
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(module, "tokenizer_step", lambda settings, *_: settings["stage1"]["model"]["width"] / 640)
+        monkeypatch.setattr(module, "prior_step", lambda settings, *_: 0.1)
+        monkeypatch.setattr(module, "seconds_per_step", self.seconds)
+
+    def seconds(self, step, device):
+        self.timed += 1
+        return step
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def settings_of(folder, *words):
+    return settings_from("config", [f"output={folder}", *words])
+
+
+@pytest.mark.parametrize(("budget", "width", "factor"), [("1h", 128, 2), ("10min", 64, 2), ("2min", 64, 4)])
+def test_the_largest_model_that_gets_enough_steps_is_taken(clock, budget, width, factor, tmp_path, capsys):
+    settings = settings_of(tmp_path, f"budget={budget}", "stage1.batch_size=16")
+    planned, images = Planner(settings).whole(RunImages(settings))
+    model = planned["stage1"]["model"]
+    assert (model["width"], model["downsample_factor"]) == (width, factor)
+    assert model["quantizer"]["codebook_size"] == planned["stage1"]["quantizer"]["codebook_size"] == 256
+    assert planned["stage1"]["batch_size"] == 16
+    assert images.opened.augmentation.shift == 1
+    seconds = {"1h": 3600, "10min": 600, "2min": 120}[budget]
+    assert planned["stage1"]["trainer"]["max_steps"] == int(0.35 * seconds / (width / 640))
+    assert planned["stage2"]["trainer"]["max_steps"] == int(0.5 * seconds / 0.1)
+    assert "the widest that gets enough steps" in capsys.readouterr().out
+    assert read_yaml(tmp_path / BUDGET)["choices"]["stage1.model.width"] == width
+
+
+def test_a_plan_is_kept_until_something_is_made_by_it(clock, tmp_path):
+    words = ["budget=2min", "stage1.batch_size=16"]
+    first = settings_of(tmp_path, *words)
+    planned, _ = Planner(first).whole(RunImages(first))
+    timed = clock.timed
+    again, _ = Planner(first).whole(RunImages(first))
+    assert again == planned
+    assert clock.timed == timed
+    other = settings_of(tmp_path, "budget=1h", "stage1.batch_size=16")
+    assert Planner(other).whole(RunImages(other))[0]["stage1"]["model"]["width"] == 128
+    (tmp_path / "checkpoints" / "stage1").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"was planned for stage1.batch_size=16 budget=1h: give these settings"):
+        Planner(first).whole(RunImages(first))
+
+
+def test_without_a_budget_nothing_is_planned(clock, tmp_path):
+    settings = settings_of(tmp_path)
+    images = RunImages(settings)
+    assert Planner(settings).whole(images) == (settings, images)
+    assert Planner(settings).prior(settings) is settings
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_spends_on_its_prior_what_stage_one_left(clock, monkeypatch, tmp_path):
+    """Stage one and all before take 80 of 120 s, 6 are for samples and the report: 34 are left for steps of 1 s."""
+    from pipelines.tasks import run as task
+
+    def extract(*arguments):
+        extract_codes(*arguments)
+        clock.now += 80.0
+
+    extract_codes = task.extract_codes
+    monkeypatch.setattr(task, "extract_codes", extract)
+    monkeypatch.setattr(module, "tokenizer_step", lambda *_: 10.0)
+    monkeypatch.setattr(module, "prior_step", lambda *_: 1.0)
+    words = [*SMALL, "budget=2min", f"data.cache={tmp_path / 'cache'}"]
+    run(settings_of(tmp_path / "run", *words))
+    folders = {"stage1": "tokenizer", "stage2": "prior"}
+    made = {stage: read_yaml(tmp_path / "run" / folder / "settings.yaml") for stage, folder in folders.items()}
+    assert {stage: settings[stage]["trainer"]["max_steps"] for stage, settings in made.items()} == {
+        "stage1": 4,
+        "stage2": 34,
+    }
+    assert Plan.read(tmp_path / "run" / BUDGET).prior_measured
+    before = (tmp_path / "run" / "prior" / "model.safetensors").stat()
+    run(settings_of(tmp_path / "run", *words))  # which is done
+    assert (tmp_path / "run" / "prior" / "model.safetensors").stat() == before
+    assert read_json(tmp_path / "run" / "prior" / "metrics.json")["nats"] > 0
+
+
+def test_steps_of_both_stages_are_taken_and_change_no_weight(tmp_path):
+    settings = settings_of(tmp_path, *SMALL, f"data.cache={tmp_path / 'cache'}", "stage2.batch_size=4")
+    hardware = build(settings["hardware"], "hardware")
+    steps = [
+        timing.tokenizer_step(settings, RunImages(settings).opened, hardware),
+        timing.prior_step(settings, 10, hardware),
+        timing.prior_step(settings, 0, hardware),
+    ]
+    assert all(timing.seconds_per_step(step, hardware.device) > 0 for step in steps)
+
+
+def test_the_time_of_a_step_is_the_median_without_the_first_ones(monkeypatch):
+    ticks = iter([0, 0, 9, 0, 7, *(tick for seconds in (1, 2, 90, 3, 4) for tick in (0, seconds, 0))])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(ticks)))
+    assert timing.seconds_per_step(lambda: None, torch.device("cpu")) == 3.0
