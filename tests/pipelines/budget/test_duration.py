@@ -37,5 +37,5 @@ def test_lengths_in_words(seconds, text):
 def test_a_step_of_a_run_takes_no_budget():
     refuse_budget("pipelines.tasks.run:run", {"budget": "2h"})
     refuse_budget("pipelines.tasks.train_stage1:train_stage1", {"budget": None})
-    with pytest.raises(ValueError, match="budget=2h is for a whole run: give it to pipelines.run"):
+    with pytest.raises(ValueError, match=r"budget=2h is for a whole run: give it to pipelines.run"):
         refuse_budget("pipelines.tasks.train_stage1:train_stage1", {"budget": "2h"})
