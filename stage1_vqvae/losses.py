@@ -25,13 +25,17 @@ class SquaredError:
     """Mean squared error over the variance of the data (arXiv 1711.00937; NMSE where the variance is the data's).
 
     Args:
-        data_variance: Variance of pixels in [-1, 1], so that the term weighs alike on dark and on rich images.
+        data_variance: Variance of pixels in [-1, 1], so that the term weighs alike on dark and on rich images. None
+            counts as 1; a run measures that of its training images in its place.
+
+    Raises:
+        ValueError: If the variance is not positive.
     """
 
-    def __init__(self, data_variance: float = 1.0) -> None:
-        if not data_variance > 0:
+    def __init__(self, data_variance: float | None = None) -> None:
+        self.data_variance = 1.0 if data_variance is None else data_variance
+        if not self.data_variance > 0:
             raise ValueError(f"data_variance is above 0, got {data_variance}")
-        self.data_variance = data_variance
 
     def __call__(self, reconstruction: Tensor, images: Tensor) -> Tensor:
         """Mean over all elements."""

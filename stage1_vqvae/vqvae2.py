@@ -31,10 +31,13 @@ class VQVAE2(Tokenizer):
             two. ``(2, 4)`` on 256×256 pixels gives grids of 32×32 and 64×64.
         padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
         norm: Normalization of residual blocks: ``none``, with ReLU, or ``group``, with SiLU.
+        level_dropout: Share of training samples that are decoded from a random number of the coarsest levels alone
+            (nested dropout, arXiv 1402.0915), so that these carry what they can: without it a fine grid with room for
+            the whole image may leave the coarse ones nothing to say.
 
     Raises:
         ValueError: If there is not one downsample_factor for each quantizer, one is no power of two, their product does
-            not divide the padded image size, or there are not 1 to 4 channels.
+            not divide the padded image size, there are not 1 to 4 channels, or the dropout is no share.
     """
 
     def __init__(
@@ -49,7 +52,10 @@ class VQVAE2(Tokenizer):
         padding: int = 0,
         likelihood: Likelihood | None = None,
         norm: Norm = "none",
+        level_dropout: float = 0.0,
     ) -> None:
+        if not 0 <= level_dropout <= 1:
+            raise ValueError(f"level_dropout is in [0, 1], got {level_dropout}")
         if not quantizers or len(quantizers) != len(downsample_factors):
             raise ValueError(
                 f"one downsample_factor for each level's quantizer expected, got {len(quantizers)} quantizers and "
@@ -57,6 +63,7 @@ class VQVAE2(Tokenizer):
             )
         cells = [2 ** sum(map(halvings, downsample_factors[level:])) for level in range(len(downsample_factors))]
         super().__init__(image_size, channels, quantizers, cells, padding, likelihood)
+        self.level_dropout = level_dropout
         shape = (width, residual_width, residual_layers)
         inputs = [*[width] * (len(downsample_factors) - 1), channels]
         dims = [quantizer.dim for quantizer in quantizers]
@@ -98,7 +105,18 @@ class VQVAE2(Tokenizer):
     def decode_latents(self, latents: Sequence[Tensor]) -> Tensor:
         """The decoder's outputs ``[B, outputs, H + 2p, W + 2p]`` of each level's quantized latents ``[B, D, h, w]``."""
         pairs = zip(self.upsamplings, latents, strict=True)
-        return self.decoder(torch.cat([upsample(each.to(self._dtype)) for upsample, each in pairs], dim=1))
+        finest = [upsample(each.to(self._dtype)) for upsample, each in pairs]
+        return self.decoder(torch.cat(self._some_dropped(finest), dim=1))
+
+    def _some_dropped(self, latents: list[Tensor]) -> list[Tensor]:
+        """In training zeros in place of what some samples drop, of each level's latents ``[B, D, h, w]``."""
+        if not self.training or self.level_dropout == 0 or len(latents) == 1:
+            return latents
+        samples, device = len(latents[0]), latents[0].device
+        some = torch.randint(1, len(latents), (samples, 1, 1, 1), device=device)
+        drops = torch.rand(samples, 1, 1, 1, device=device) < self.level_dropout
+        kept = torch.where(drops, some, len(latents))
+        return [torch.where(kept > level, each, 0) for level, each in enumerate(latents)]
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -61,11 +61,13 @@ RENAMED = {
 }
 """Arguments of a class by its import path of today: an earlier version's name, and today's."""
 
-FORMER = {
-    # 0.1.0 held images back by their position in the set.
-    "stage1_vqvae.image_sources.Folder": {"holdout": "position"},
-    "stage1_vqvae.image_sources.Hub": {"holdout": "position"},
-    "stage1_vqvae.image_sources.Parquet": {"holdout": "position"},
+FORMER: dict[str, dict[str, Any]] = {
+    # 0.1.0 held images back by their position in the set, and decoded JPEGs at their size.
+    "stage1_vqvae.image_sources.Folder": {"holdout": "position", "jpeg_draft": False},
+    "stage1_vqvae.image_sources.Hub": {"holdout": "position", "jpeg_draft": False},
+    "stage1_vqvae.image_sources.Parquet": {"holdout": "position", "jpeg_draft": False},
+    # 0.1.0 did not measure the variance of images.
+    "stage1_vqvae.objectives.SquaredError": {"data_variance": 1.0},
 }
 """Values of arguments that a class did not have yet, by its import path of then, where today's default is another."""
 

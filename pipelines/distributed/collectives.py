@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -31,6 +32,23 @@ def barrier() -> None:
     """Wait until every process has called this."""
     if dist.is_initialized():
         dist.barrier()
+
+
+class LongWait:
+    """A wait without end for the other processes, for work that takes one of them hours.
+
+    Other collectives end a process that has waited for half an hour. Every process must make one, and soon after the
+    others.
+    """
+
+    def __init__(self) -> None:
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(days=365)) if dist.is_initialized() else None
+
+    def until_all_arrive(self) -> None:
+        """Wait until every process has called this."""
+        if self._group is not None:
+            dist.barrier(self._group)
+            dist.destroy_process_group(self._group)
 
 
 def on_any(flag: bool) -> bool:

@@ -22,6 +22,7 @@ from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import RunImages, check_batch_size, describe_images, image_content, image_settings
+from pipelines.training.variance import with_variance
 from pipelines.training.warm_start import init_fingerprint, warm_start
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import write_json
@@ -44,7 +45,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     stage, seed = settings["stage1"], stage_seed(settings, "stage1")
     seed_everything(seed, verbose=False)  # before the model's random start
     model = build(stage["model"], "stage1.model", trust)
-    objective = build(stage["objective"], "stage1.objective", trust)
+    build(stage["objective"], "stage1.objective", trust)  # what is wrong with it is said before images are decoded
     optimization = build(stage["optimization"], "stage1.optimization", trust)
     trainer = build(stage["trainer"], "stage1.trainer")
     hardware = build(settings["hardware"], "hardware")
@@ -61,6 +62,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     warm_start(model, "stage1", settings)
     found = images.opened
     check_batch_size("stage1", stage["batch_size"], len(found.train))
+    objective = build(with_variance(settings, run, found)["stage1"]["objective"], "stage1.objective", trust)
     data = StageData(found.train, found.validation, stage["batch_size"], seed, found.workers)
     module = TokenizerTraining(model, objective, found.augmentation, optimization, seed, hardware.channels_last)
     tokenizer_claim(run, settings, found).take()
@@ -88,7 +90,7 @@ def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None
     seen = {"images": image_content(images)} if images else {}
     return Claim(
         run.tokenizer / SETTINGS,
-        {**training_settings(settings), **seen},
+        {**training_settings(with_variance(settings, run, images)), **seen},
         "tokenizer",
         products=[run.tokenizer / "model.safetensors", run.tokenizer / "config.yaml"],
         checkpoints=run.checkpoints("stage1"),

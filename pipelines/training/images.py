@@ -43,13 +43,14 @@ def open_images(settings: Settings) -> ImageData:
     """
     source = build(settings["data"], "data", settings["trust"])
     images, fault = None, None
+    wait = collectives.LongWait()
     if collectives.rank() == 0:
         try:
             images = source.open()
             report_images(images, settings.get("output"))
         except (ValueError, OSError) as error:  # raised when the other ranks no longer wait
             fault = error
-    collectives.barrier()
+    wait.until_all_arrive()
     if fault is not None:
         raise fault
     return images or source.open()

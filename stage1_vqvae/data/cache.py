@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,37 +18,27 @@ from numpy.typing import NDArray
 
 from stage1_vqvae.data.dataset import ImageReader, ImageSet, LabelledImages
 from stage1_vqvae.data.decoding import Decoder, Trait
-from stage1_vqvae.data.decoding_pass import DecodingPass, RangeNeeded, find_extremes, read_left_out, write_left_out
+from stage1_vqvae.data.decoding_pass import (
+    FACTS,
+    DecodingPass,
+    RangeNeeded,
+    find_extremes,
+    read_left_out,
+    write_left_out,
+)
 from stage1_vqvae.data.originals import LeftOut, OriginalSet
 from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.shards import MemoryMappedImages
 from stage1_vqvae.data.value_range import describe_range, range_of
 
 # Part of every key: raise it when the same source would decode to other pixels, or a folder holds other files.
-_VERSION = 3
+_VERSION = 4
 QUARANTINE = "quarantine.csv"
 
 
 def default_cache_folder() -> Path:
     """Returns where caches go unless told otherwise: `$XDG_CACHE_HOME` or `~/.cache`, then `vqvae-prior`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqvae-prior"
-
-
-class MemoryMappedImages:
-    """Reads images from a `.npy` file of uint8 ``[N, H, W, C]``, opened on first use in each process."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._array: NDArray[np.uint8] | None = None
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Returns a copy of the images of rows ``[n]``, uint8 ``[n, H, W, C]``."""
-        if self._array is None:
-            self._array = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        return np.asarray(self._array[rows])
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A memory map pickles as all of its pixels; a worker opens its own.
-        return {"_path": self._path, "_array": None}
 
 
 class SelectedImages:
@@ -68,17 +57,18 @@ class SelectedImages:
 class ImageCache:
     """Decodes sets of images into a folder, one subfolder for each source and preprocessing.
 
-    A subfolder is written beside and renamed into place, so one that exists is whole.
+    A subfolder is written beside and renamed into place, so one that exists is whole. Decoding that was killed goes on
+    with the shards that are missing.
 
     Args:
         folder: Where caches are kept; made when missing.
-        limit_gib: Sets that decode to more than this many GiB are not cached.
+        limit_gib: Sets that decode to more than this many GiB are not cached; None caches all.
         preprocessing: Size and channels of the decoded images.
         max_bad: Largest share of images that may be unreadable and are left out.
     """
 
     folder: Path
-    limit_gib: float
+    limit_gib: float | None
     preprocessing: Preprocessing
     max_bad: float = 0.0
 
@@ -135,30 +125,29 @@ class ImageCache:
         return sum(counts.values()) * form.height * form.width * form.channels
 
     def _fits(self, counts: dict[str, int]) -> bool:
-        return self._bytes(counts) <= self.limit_gib * 2**30
+        return self.limit_gib is None or self._bytes(counts) <= self.limit_gib * 2**30
 
     def _build(self, source: OriginalSet, name: str, target: Path, keep: bool) -> None:
-        for abandoned in self.folder.glob(f"{target.name}.partial-*"):  # of killed processes: we hold the lock
-            shutil.rmtree(abandoned, ignore_errors=True)
+        partial = target.with_name(f"{target.name}.partial")  # ours alone: we hold the lock
+        partial.mkdir(exist_ok=True)
         needed = self._bytes({split: len(images.labels) for split, images in source.splits.items()})
+        needed -= sum(path.stat().st_size for path in partial.rglob("*.u8"))
         free = shutil.disk_usage(self.folder).free
         if keep and needed > free:
             raise ValueError(
-                f"the image cache {self.folder} has {free / 2**30:.1f} GiB free, {name} decodes to "
+                f"the image cache {self.folder} has {free / 2**30:.1f} GiB free, {name} needs "
                 f"{needed / 2**30:.1f}: set data.cache to a folder with room, "
                 f"or data.cache_gib=0 to decode while training"
             )
-        partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=self.folder))
         try:
-            try:
-                if self._begins_wide(source):
-                    raise RangeNeeded
-                self._decode(source, name, partial, keep, self.preprocessing)
-            except RangeNeeded:
-                self._decode_wide(source, name, partial, keep)
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if self._begins_wide(source):
+                raise RangeNeeded
+            self._decode(source, name, partial, keep, self.preprocessing)
+        except RangeNeeded:
+            self._decode_wide(source, name, partial, keep)
+        for facts in partial.rglob(f"{FACTS}-*"):
+            facts.unlink()
+        partial.rename(target)
 
     def _begins_wide(self, source: OriginalSet) -> bool:
         """Whether the first images hold more than 8 bits, and there is no range of values for them yet."""
@@ -196,8 +185,7 @@ class ImageCache:
         bad: list[LeftOut] = []
         traits: Counter[Trait] = Counter()
         for split, images in source.splits.items():
-            shutil.rmtree(folder / split, ignore_errors=True)
-            (folder / split).mkdir()
+            (folder / split).mkdir(exist_ok=True)
             decoder = Decoder(images.originals, preprocessing)
             title = f"{'Decoding' if keep else 'Checking'} {name}, {split}"
             found = DecodingPass(decoder, images.labels, folder / split, keep).run(split, title)
@@ -219,11 +207,12 @@ class ImageCache:
         preprocessing = replace(self.preprocessing, value_range=value_range)
         splits = {}
         for split in manifest["splits"]:
-            rows, labels, digests, moments = (
+            rows, labels, digests, moments, shards = (
                 np.load(target / split / f"{name}.npy", allow_pickle=False)
-                for name in ("rows", "labels", "digests", "moments")
+                for name in ("rows", "labels", "digests", "moments", "shards")
             )
-            reader: ImageReader = MemoryMappedImages(target / split / "images.npy")
+            shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
+            reader: ImageReader = MemoryMappedImages(target / split, shards, shape)
             if source is not None:
                 reader = SelectedImages(Decoder(source.splits[split].originals, preprocessing), rows)
             splits[split] = LabelledImages(reader, labels, digests, moments)

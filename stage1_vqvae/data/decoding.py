@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from stage1_vqvae.data.originals import Content, Original, Originals, printable
 from stage1_vqvae.data.preprocessing import Preprocessing, is_wide
@@ -125,6 +126,9 @@ def decode(original: Original, preprocessing: Preprocessing) -> Decoded:
     try:
         with _opened(original.content) as image:
             traits = _traits(image)  # before decoding, which forgets the file's own form
+            if preprocessing.draft and isinstance(image, JpegImageFile):
+                side = 2 * max(preprocessing.height, preprocessing.width)  # of both: the image may yet be turned
+                image.draft(None, (side, side))
             return Decoded(preprocessing(image), traits)
     # PIL's decoders raise OSError, SyntaxError, struct.error, EOFError, ... on broken files.
     except Exception as error:

@@ -42,6 +42,26 @@ class Composite(Quantizer):
             quantizer.discard()
 
 
+class Wrapper(Composite):
+    """A quantizer around another one.
+
+    Args:
+        quantizer: The inner one.
+        dim: D of the outer one.
+        times: How often the inner one's codes occur.
+    """
+
+    def __init__(self, quantizer: Quantizer, dim: int, times: int = 1) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+        self.dim = dim
+        self.codebook_sizes = quantizer.codebook_sizes * times
+
+    def parts(self) -> list[Quantizer]:
+        """The inner quantizer."""
+        return [self.quantizer]
+
+
 class Copies(Composite):
     """Several copies of one quantizer, each with a random start of its own.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 from stage1_vqvae.quantizers.estimators import index_straight_through
-from stage1_vqvae.quantizers.shapes import checked, embed, rows_of
+from stage1_vqvae.quantizers.shapes import check_sizes, checked, embed, rows_of
 
 
 class GumbelSoftmax(Quantizer):
@@ -41,8 +41,7 @@ class GumbelSoftmax(Quantizer):
         anneal_steps: int = 10000,
     ) -> None:
         super().__init__()
-        if dim < 1 or codebook_size < 1:
-            raise ValueError(f"dim and codebook_size are at least 1, got {dim} and {codebook_size}")
+        check_sizes(dim, codebook_size)
         if temperature <= 0 or final_temperature <= 0:
             raise ValueError(f"temperatures are above 0, got {temperature} and {final_temperature}")
         if anneal_steps < 1:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stage1_vqvae.quantizers import binary_entropy
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 from stage1_vqvae.quantizers.estimators import index_straight_through
-from stage1_vqvae.quantizers.shapes import checked, embed, rows_of
+from stage1_vqvae.quantizers.shapes import check_sizes, checked, embed, rows_of
 
 
 class IBQ(Quantizer):
@@ -47,8 +47,7 @@ class IBQ(Quantizer):
         temperature: float = 0.01,
     ) -> None:
         super().__init__()
-        if dim < 1 or codebook_size < 1:
-            raise ValueError(f"dim and codebook_size are at least 1, got {dim} and {codebook_size}")
+        check_sizes(dim, codebook_size)
         if temperature <= 0:
             raise ValueError(f"temperature is above 0, got {temperature}")
         self.dim = dim

@@ -12,7 +12,7 @@ from torch import Tensor
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
 from stage1_vqvae.quantizers.estimators import ESTIMATORS, Estimator
 from stage1_vqvae.quantizers.search import Metric, nearest, unit_length
-from stage1_vqvae.quantizers.shapes import checked, embed, rows_of
+from stage1_vqvae.quantizers.shapes import check_sizes, checked, embed, rows_of
 
 
 class NearestNeighbour(Quantizer):
@@ -44,8 +44,7 @@ class NearestNeighbour(Quantizer):
         metric: Metric = "euclidean",
     ) -> None:
         super().__init__()
-        if dim < 1 or codebook_size < 1:
-            raise ValueError(f"dim and codebook_size are at least 1, got {dim} and {codebook_size}")
+        check_sizes(dim, codebook_size)
         if metric not in get_args(Metric):
             raise ValueError(f"metric is {' or '.join(get_args(Metric))}, got {metric!r}")
         if gradient not in ESTIMATORS:

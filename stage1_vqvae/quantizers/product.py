@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.quantizers.composite import Composite, Copies
+from stage1_vqvae.quantizers.composite import Copies, Wrapper
 from stage1_vqvae.quantizers.shapes import checked
 
 
@@ -50,7 +50,7 @@ class Product(Copies):
         return torch.cat([quantizer.lookup(part) for quantizer, part in groups], dim=1)
 
 
-class MultiHead(Composite):
+class MultiHead(Wrapper):
     """Splits the channels into heads of equal size and quantizes all of them with one shared codebook.
 
     Args:
@@ -64,17 +64,10 @@ class MultiHead(Composite):
     """
 
     def __init__(self, quantizer: Quantizer, heads: int = 4) -> None:
-        super().__init__()
         if heads < 1:
             raise ValueError(f"heads is at least 1, got {heads}")
-        self.quantizer = quantizer
+        super().__init__(quantizer, quantizer.dim * heads, times=heads)
         self.heads = heads
-        self.dim = quantizer.dim * heads
-        self.codebook_sizes = quantizer.codebook_sizes * heads
-
-    def parts(self) -> list[Quantizer]:
-        """The shared quantizer."""
-        return [self.quantizer]
 
     def forward(self, z: Tensor) -> Quantized:
         """Quantize ``z [B, D, *spatial]``.

@@ -7,6 +7,12 @@ from einops import rearrange
 from torch import Tensor
 
 
+def check_sizes(dim: int, codebook_size: int) -> None:
+    """Raise ValueError unless there is one channel and one code at least."""
+    if dim < 1 or codebook_size < 1:
+        raise ValueError(f"dim and codebook_size are at least 1, got {dim} and {codebook_size}")
+
+
 def checked(z: Tensor, dim: int) -> Tensor:
     """``z [B, D, *spatial]`` in float32.
 

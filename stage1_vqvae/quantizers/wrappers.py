@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.quantizers.composite import Composite
+from stage1_vqvae.quantizers.composite import Wrapper
 from stage1_vqvae.quantizers.shapes import checked
 
 
-class Projected(Composite):
+class Projected(Wrapper):
     """Quantizes after a linear projection to the quantizer's own channels, and projects back (arXiv 2110.04627).
 
     Few channels, about 8, keep large codebooks in use. The loss is the inner quantizer's, in its own space.
@@ -26,18 +26,11 @@ class Projected(Composite):
     """
 
     def __init__(self, quantizer: Quantizer, dim: int = 64) -> None:
-        super().__init__()
         if dim < 1:
             raise ValueError(f"dim is at least 1, got {dim}")
-        self.dim = dim
-        self.codebook_sizes = quantizer.codebook_sizes
+        super().__init__(quantizer, dim)
         self.project_in = nn.Linear(dim, quantizer.dim, dtype=torch.float32)
-        self.quantizer = quantizer
         self.project_out = nn.Linear(quantizer.dim, dim, dtype=torch.float32)
-
-    def parts(self) -> list[Quantizer]:
-        """The inner quantizer."""
-        return [self.quantizer]
 
     def reset_parameters(self) -> None:
         """Draw a new random start of the projections and of the inner quantizer."""
@@ -61,7 +54,7 @@ class Projected(Composite):
             return _along_channels(self.project_out, self.quantizer.lookup(codes))
 
 
-class ChannelLast(Composite):
+class ChannelLast(Wrapper):
     """A quantizer for vectors with channels on the last axis, as transformers have them.
 
     Args:
@@ -71,14 +64,7 @@ class ChannelLast(Composite):
     """
 
     def __init__(self, quantizer: Quantizer) -> None:
-        super().__init__()
-        self.quantizer = quantizer
-        self.dim = quantizer.dim
-        self.codebook_sizes = quantizer.codebook_sizes
-
-    def parts(self) -> list[Quantizer]:
-        """The inner quantizer."""
-        return [self.quantizer]
+        super().__init__(quantizer, quantizer.dim)
 
     def forward(self, z: Tensor) -> Quantized:
         """Quantize ``z [B, *spatial, D]``.

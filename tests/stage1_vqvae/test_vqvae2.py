@@ -229,3 +229,26 @@ def test_what_does_not_fit_is_refused():
         two_levels(channels=5)
     with pytest.raises(ValueError, match=r"\[B, 3, 16, 24\] expected"):
         two_levels()(torch.zeros(1, 3, 16, 16))
+
+
+def test_level_dropout_decodes_some_training_samples_from_their_coarsest_levels():
+    torch.manual_seed(0)
+    quantizers = [EMAVectorQuantizer(dim, 5) for dim in (4, 3, 2)]
+    model = VQVAE2((16, 24), 1, quantizers, **SMALL, downsample_factors=(2, 2, 2), level_dropout=0.5)
+    seen = []
+    model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = pictures(model, 400)
+    model(images)
+    (given,) = seen
+    present = torch.stack([part.ne(0).flatten(1).any(1) for part in given.split([4, 3, 2], dim=1)], dim=1)
+    number = present.sum(1)
+    assert torch.equal(present, torch.arange(3) < number[:, None])  # the coarsest ones
+    shares = torch.bincount(number, minlength=4) / 400
+    torch.testing.assert_close(shares, torch.tensor([0, 0.25, 0.25, 0.5]), atol=0.08, rtol=0)
+    torch.testing.assert_close(model.eval()(images[:3]).images, model.decode(model.encode(images[:3])))
+    assert seen[1][:, -2:].ne(0).flatten(1).any(1).all()  # nothing is dropped in evaluation
+
+
+def test_level_dropout_is_a_share():
+    with pytest.raises(ValueError, match=r"level_dropout is in \[0, 1\], got 1.5"):
+        two_levels(level_dropout=1.5)

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stage1_vqvae.data.augmentation import Augmentation
-from stage1_vqvae.data.cache import ImageCache, MemoryMappedImages, default_cache_folder
+from stage1_vqvae.data.cache import ImageCache, default_cache_folder
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.data.holdout import divide
 from stage1_vqvae.data.originals import LeftOut, OriginalSet
 from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.shards import MemoryMappedImages
 from stage1_vqvae.processors import processors
 
 MOST_WORKERS = 8
 """`DataLoader` workers of a process, unless the user says how many."""
+IN_MEMORY = 2**30
+"""Bytes of decoded images that the operating system is trusted to keep in memory. More are read ahead, by workers."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,10 @@ class ImageSource(ABC):
             exact copies stay together, or their ``position`` in the set, as in version 0.1.0.
         augmentation: What to do to training batches.
         cache: Folder of decoded images; None for `vqvae-prior` in the user's cache folder.
-        cache_gib: Sets that decode to more than this many GiB are decoded while training instead.
-        workers: `DataLoader` workers for those, of each process; None for one per core, shared among the machine's
-            processes, at most 8. Each computes on one thread.
+        cache_gib: Sets that decode to more than this many GiB are decoded while training instead; None for no set.
+        jpeg_draft: Whether large JPEGs are decoded at a fraction of their size, see `Preprocessing`.
+        workers: `DataLoader` workers of each process for sets that are decoded while training, or too large to stay in
+            memory; None for one per core, shared among the machine's processes, at most 8. Each computes on one thread.
         max_bad: Largest share of images that may be unreadable: they are left out and listed. 0 refuses any.
 
     Raises:
@@ -71,7 +75,8 @@ class ImageSource(ABC):
     holdout: Literal["content", "position"] = "content"
     augmentation: Augmentation = field(default_factory=Augmentation)
     cache: str | None = None
-    cache_gib: float = 4.0
+    cache_gib: float | None = None
+    jpeg_draft: bool = True
     workers: int | None = None
     max_bad: float = 0.01
 
@@ -82,12 +87,12 @@ class ImageSource(ABC):
             raise ValueError(f"data.range is [darkest, brightest] value, got {self.range}")
         height, width = self.image_size
         value_range = None if self.range is None else (float(self.range[0]), float(self.range[1]))
-        self.preprocessing = Preprocessing(int(height), int(width), int(self.channels), value_range)
+        self.preprocessing = Preprocessing(int(height), int(width), int(self.channels), value_range, self.jpeg_draft)
         if not 0 < self.validation < 1:
             raise ValueError(f"data.validation is a fraction between 0 and 1, got {self.validation}")
         if self.holdout not in ("content", "position"):
             raise ValueError(f"data.holdout is content or position, got {self.holdout}")
-        if self.cache_gib < 0:
+        if self.cache_gib is not None and self.cache_gib < 0:
             raise ValueError(f"data.cache_gib is a size in GiB, 0 or more, got {self.cache_gib}")
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"data.workers is a number of processes, 0 or more, got {self.workers}")
@@ -119,8 +124,9 @@ class ImageSource(ABC):
         preprocessing = replace(self.preprocessing, value_range=images.value_range)
         origin = {"source": found.name, "preprocessing": preprocessing.describe()}
         divided = divide(images, origin, self.validation, self.holdout)
-        cached = isinstance(images.splits["train"].reader, MemoryMappedImages)
-        streaming_workers = workers_of_a_process() if self.workers is None else self.workers
+        reader = images.splits["train"].reader
+        in_memory = isinstance(reader, MemoryMappedImages) and reader.nbytes <= IN_MEMORY
+        workers = workers_of_a_process() if self.workers is None else self.workers
         return ImageData(
             divided.train,
             divided.validation,
@@ -128,7 +134,7 @@ class ImageSource(ABC):
             image_size=(self.preprocessing.height, self.preprocessing.width),
             channels=self.preprocessing.channels,
             augmentation=self.augmentation,
-            workers=0 if cached else streaming_workers,
+            workers=0 if in_memory else workers,
             held_back=divided.how,
             left_out=(*images.left_out, *found.left_out),
             unreadable=len(images.left_out),

@@ -1,14 +1,20 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 
 from pipelines.distributed.hardware import Hardware
+from pipelines.tasks.train_stage1 import train_stage1
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
+from pipelines.training.images import open_images
 from pipelines.training.stage_trainer import StageTrainer
+from stage1_vqvae.data.augmentation import Augmentation
+from stage1_vqvae.lightning_module import TokenizerTraining
 from tests.support.distributed import on_two_ranks
 from tests.support.resuming import Examples, prior_training, tokenizer_training
+from tests.support.tiny import TINY, compose
 
 
 def _train(rank, make, processes, folder):
@@ -35,3 +41,23 @@ def test_two_processes_train_like_one(tmp_path):
             np.testing.assert_allclose(first["weights"][name], value.numpy(), rtol=1e-3, atol=1e-4, err_msg=name)
         for name, value in alone["metrics"].items():
             np.testing.assert_allclose(first["metrics"][name], value, rtol=1e-3, err_msg=name)
+
+
+def test_training_is_as_the_settings_say(tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stopped(*arguments):
+        raise Stop(arguments[1])
+
+    monkeypatch.setattr("pipelines.tasks.train_stage1.fit", stopped)
+    settings = compose(*TINY, f"output={tmp_path}", "stage1.seed=7", "hardware.channels_last=true")
+    variance = open_images(settings).train.variance
+    with pytest.raises(Stop) as stop:
+        train_stage1(settings)
+    (module,) = stop.value.args
+    assert isinstance(module, TokenizerTraining)
+    assert module.augmentation == Augmentation(shift=1, rotate=5.0, scale=0.05)
+    assert module.seed == 7
+    assert module.memory_format == torch.channels_last
+    assert module.objective.data_variance == pytest.approx(variance, rel=1e-3)

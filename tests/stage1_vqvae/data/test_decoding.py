@@ -127,3 +127,46 @@ def test_a_name_that_is_no_utf8_is_read_and_shown(tmp_path: Path) -> None:
     path.write_bytes(b"no image")
     with pytest.raises(UnreadableImage, match=r"caf\\xe9\.png is no readable image"):
         read_file(path, GREY)
+
+
+def photograph(size: tuple[int, int], orientation: int | None = None) -> bytes:
+    """A smooth picture as a JPEG, perhaps one that its EXIF data says to turn."""
+    width, height = size
+    x, y = np.meshgrid(np.linspace(0, 3, width), np.linspace(0, 5, height))
+    pixels = np.stack([np.sin(x), np.cos(x * y / 3), np.sin(y)], axis=-1) * 100 + 128
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    return saved(Image.fromarray(pixels.astype(np.uint8)), "JPEG", quality=95, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation", "target", "decoded"),
+    [
+        ((640, 480), None, (30, 30), (80, 60)),  # an eighth
+        ((640, 480), None, (60, 60), (160, 120)),  # a quarter
+        ((640, 480), 6, (100, 60), (320, 240)),  # a half: of the turned image too
+        ((640, 480), None, (121, 121), (640, 480)),  # at its size: a half would be less than twice the target
+    ],
+)
+def test_jpegs_are_decoded_at_a_fraction_that_is_twice_the_target_at_least(
+    size: tuple[int, int],
+    orientation: int | None,
+    target: tuple[int, int],
+    decoded: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = Original(photograph(size, orientation), "here")
+    seen = []
+    convert = Preprocessing.__call__
+
+    def watched(self: Preprocessing, image: Image.Image) -> np.ndarray:
+        seen.append(image.size)
+        return convert(self, image)
+
+    monkeypatch.setattr(Preprocessing, "__call__", watched)
+    reduced = decode(original, Preprocessing(*target, 3)).pixels.astype(int)
+    whole = decode(original, Preprocessing(*target, 3, draft=False)).pixels.astype(int)
+    assert seen == [decoded, size]
+    assert np.abs(reduced - whole).max() <= 4
+    assert np.abs(reduced - whole).mean() < 0.6

@@ -144,3 +144,10 @@ def test_impossible_settings_are_refused(size: tuple[int, int], channels: int, k
 def test_equal_descriptions_mean_equal_settings() -> None:
     forms = [Preprocessing(8, 8, 3), Preprocessing(8, 8, 1), Preprocessing(8, 9, 3), Preprocessing(9, 8, 3)]
     assert len({str(form.describe()) for form in forms}) == len(forms)
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_a_description_says_how_jpegs_are_decoded(draft: bool) -> None:
+    form = Preprocessing(4, 6, 3, (0.0, 4095.0), draft)
+    assert Preprocessing.from_description(form.describe()) == form
+    assert ("jpeg" in form.describe()) == draft  # as version 0.1.0 described what it did, without

@@ -194,6 +194,13 @@ def test_workers_give_the_same_batches(shards: Path, tmp_path: Path, cache_gib: 
     assert images[:, 0, 0, 0].tolist() == list(range(20))
 
 
+def test_what_does_not_stay_in_memory_is_read_by_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Mnist5k(cache=str(tmp_path), workers=3)
+    assert source.open().workers == 0
+    monkeypatch.setattr("stage1_vqvae.data.sources.base.IN_MEMORY", 4500 * 28 * 28)
+    assert source.open().workers == 3
+
+
 def test_mnist5k(tmp_path: Path) -> None:
     data = Mnist5k(cache=str(tmp_path)).open()
     assert (len(data.train), len(data.validation)) == (4500, 500)
