@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.artifacts.run_folder import RunFolder, finished
@@ -14,7 +15,7 @@ KEY = "data_variance"
 
 
 def with_variance(settings: Settings, run: RunFolder, images: ImageData | None = None) -> Settings:
-    """Settings in which ``stage1.objective.data_variance``, where it is null, has its value.
+    """Settings in which ``data_variance``, where ``stage1.objective`` has it as null, has its value.
 
     That is the value in the settings that the run's tokenizer was begun with, or else what the training images have,
     with four digits, as other versions of image decoders differ in the last ones.
@@ -24,20 +25,28 @@ def with_variance(settings: Settings, run: RunFolder, images: ImageData | None =
         run: Where the tokenizer is or will be.
         images: Measured where the run has no value; without them the key stays null.
     """
-    objective = settings["stage1"]["objective"]
-    if objective.get(KEY, 1.0) is not None:
-        return settings
-    kept = _kept(run)
-    if kept is None and images is not None:
-        kept = float(f"{images.train.variance:.4g}")
-    return {**settings, "stage1": {**settings["stage1"], "objective": {**objective, KEY: kept}}}
+    stage = settings["stage1"]
+    measured = None if images is None else float(f"{images.train.variance:.4g}")
+    return {**settings, "stage1": {**stage, "objective": _filled(stage["objective"], _kept(run), measured)}}
+
+
+def _filled(node: Any, kept: Any, measured: float | None) -> Any:
+    """An objective, and those that it is made of, with the values that are kept at the same places, or the measured."""
+    if not isinstance(node, Mapping):
+        return node
+    kept = kept if isinstance(kept, Mapping) else {}
+    filled = {key: _filled(value, kept.get(key), measured) for key, value in node.items()}
+    if KEY in node and node[KEY] is None:
+        filled[KEY] = measured if kept.get(KEY) is None else kept[KEY]
+    return filled
 
 
 def _kept(run: RunFolder) -> Any:
+    """The objective of the settings that the run's tokenizer was begun with."""
     checkpoints = run.checkpoints("stage1")
     if not finished(run.tokenizer) and not any(checkpoints.glob("step-*.ckpt")):
         return None  # settings that have made nothing bind nobody
     for path in (run.tokenizer / SETTINGS, checkpoints / SETTINGS):
         if path.exists():
-            return read_yaml(path)["stage1"]["objective"].get(KEY)
+            return read_yaml(path)["stage1"]["objective"]
     return None

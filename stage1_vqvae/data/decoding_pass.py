@@ -200,10 +200,16 @@ def _moments(pixels: NDArray[np.uint8]) -> tuple[float, float]:
 
 def find_extremes(decoder: Decoder, count: int, title: str) -> list[tuple[float, float]]:
     """Returns the least and the largest value of each of ``count`` images that holds more than 8 bits."""
+    return [pair for extremes in with_progress(np.arange(count), decoder.extremes, title) for pair in extremes]
+
+
+def with_progress(
+    rows: NDArray[np.int64], work: Callable[[NDArray[np.int64]], _Result], title: str
+) -> Iterator[_Result]:
+    """Works on chunks of rows in threads, with a progress bar; yields the results in order."""
     with progress() as bar:
-        task = bar.add_task(title, total=count)
-        found = in_chunks(np.arange(count), decoder.extremes, lambda images: bar.advance(task, images))
-        return [pair for extremes in found for pair in extremes]
+        task = bar.add_task(title, total=len(rows))
+        yield from in_chunks(rows, work, lambda images: bar.advance(task, images))
 
 
 def progress() -> Progress:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stage1_vqvae.data.decoding import Header, read_header
-from stage1_vqvae.data.decoding_pass import in_chunks
+from stage1_vqvae.data.decoding_pass import with_progress
 from stage1_vqvae.data.originals import Original, OriginalSet
 
 Fetch = Callable[[NDArray[np.int64]], list[Original]]
@@ -50,12 +50,10 @@ def survey(source: OriginalSet, name: str) -> Survey:
         count = len(images.labels)
         chosen = np.linspace(0, count - 1, min(count, SURVEYED)).round().astype(np.int64)
 
-        def headers(
-            places: NDArray[np.int64], rows: NDArray[np.int64] = chosen, fetch: Fetch = images.originals.fetch
-        ) -> list[Header]:
-            return [header for original in fetch(rows[places]) if (header := read_header(original)) is not None]
+        def headers(rows: NDArray[np.int64], fetch: Fetch = images.originals.fetch) -> list[Header]:
+            return [header for original in fetch(rows) if (header := read_header(original)) is not None]
 
-        for chunk in in_chunks(len(chosen), headers, f"Headers of {name}, {split}"):
+        for chunk in with_progress(chosen, headers, f"Headers of {name}, {split}"):
             found += chunk
     return Survey(
         sizes=Counter(header.size for header in found),

@@ -42,5 +42,5 @@ def test_mutants_that_tests_do_not_notice_are_shown():
     command = [sys.executable, "-m", "tests.mutants", "stage1_vqvae/losses.py", "--tests", blind]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 1, shown.stdout + shown.stderr
-    assert "-def __init__(self, data_variance: float = 1.0) -> None:" in shown.stdout
-    assert "+def __init__(self, data_variance: float = 2.0) -> None:" in shown.stdout
+    assert "-    self.data_variance = 1.0 if data_variance is None else data_variance" in shown.stdout
+    assert "+    self.data_variance = 2.0 if data_variance is None else data_variance" in shown.stdout

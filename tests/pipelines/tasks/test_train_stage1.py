@@ -60,4 +60,4 @@ def test_training_is_as_the_settings_say(tmp_path, monkeypatch):
     assert module.augmentation == Augmentation(shift=1, rotate=5.0, scale=0.05)
     assert module.seed == 7
     assert module.memory_format == torch.channels_last
-    assert module.objective.data_variance == pytest.approx(variance, rel=1e-3)
+    assert module.objective.objectives["pixels"].data_variance == pytest.approx(variance, rel=1e-3)

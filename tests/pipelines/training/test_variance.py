@@ -54,3 +54,12 @@ def test_what_is_given_is_used(copied):
     assert with_variance(asked, copied) == asked
     other = compose(*TINY, "stage1/objective=absolute_error")
     assert with_variance(other, copied) == other
+
+
+def test_terms_of_a_sum_have_it_too(tmp_path):
+    asked = compose(*TINY)
+    term = asked["stage1"]["objective"]
+    asked["stage1"]["objective"] = {"_target_": "stage1_vqvae.losses.WeightedSum", "terms": {"pixels": term}}
+    images = open_images(asked)
+    found = with_variance(asked, RunFolder(tmp_path), images)["stage1"]["objective"]["terms"]["pixels"]
+    assert found["data_variance"] == pytest.approx(images.train.variance, rel=1e-3)
