@@ -1,128 +1,147 @@
-"""Train from Python: images in memory or on disk, to a generator. What the commands run, these functions run."""
+"""Train and measure from Python: images in memory or on disk, to a generator. What the commands run, these run."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, ParamSpec, TypeVar
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.left_as_found import left_as_found
-from pipelines.config.compose import composed_settings
+from pipelines.config.compose import Asked, Given, composed_settings
 from pipelines.config.settings import Settings
 from pipelines.generator import Generator
 from pipelines.inputs.numbers import whole_number
-from pipelines.inputs.training_images import LabelledArray, training_images, training_source
-from stage1_vqvae.files import read_json, replacing
+from pipelines.inputs.paths import path_of
+from pipelines.inputs.stored_images import data_keys
+from stage1_vqvae.files import read_json
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.code_store.store import CodeStore
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
-def train(
+
+def training_settings(
     images: Any = None,
     labels: Any = None,
     *,
     output: str | Path,
     experiment: str | None = None,
     validation: Any = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-) -> Generator:
-    """Train tokenizer and prior and draw samples, as ``python -m pipelines.run`` does; return the generator.
-
-    The same call again goes on where it was, after an interruption too, and finds done what is done. Images in memory
-    are kept in ``output/data``, so that every later command finds them; they are known by their content, and a folder
-    that was trained on others refuses them.
+    seed: int | None = None,
+    settings: Given = None,
+) -> Settings:
+    """Settings of a training command.
 
     Args:
         images: A folder, a ``.parquet``, ``.npy`` or ``.npz`` file; an array or tensor ``[N, H, W, C]``,
             ``[N, C, H, W]`` or ``[N, H, W]`` of uint8 or of floats in [0, 1]; a sequence of paths or PIL images; a data
-            set of torch or Hugging Face. None for the data of ``experiment`` or of ``settings``.
+            set of torch or Hugging Face. None for the data of ``experiment`` or of ``settings``. Images in memory are
+            kept in ``output/data``, so that every later command finds them; they are known by their content, and a
+            folder that was trained on others refuses them.
         labels: One for each image, integers or texts; None for those of a folder or data set, if it has any.
         output: The run's folder.
         experiment: A recipe, a file of ``conf/experiment``.
         validation: Images to hold back, in any form of ``images``, or a pair of these and their labels; a fraction of
             the training images; None for the recipe's fraction.
-        seed: Of everything that is random.
-        settings: The command's keys and values: ``{"stage1.trainer.max_steps": 500, "stage2": "transformer_small"}``,
-            with nested mappings where wanted.
-
-    Returns:
-        The generator of the finished run.
+        seed: Of everything that is random; None for that of ``settings``, which is 0 unless it is given.
+        settings: The command's keys and values, ``{"stage1.trainer.max_steps": 500, "stage2": "transformer_small"}``
+            with nested mappings where wanted; or a list of overrides, ``["stage2=transformer_small"]``; or a
+            configuration that Hydra's ``compose("config")`` returned.
 
     Raises:
         ValueError: If anything does not fit; the message is the one line that the command would print.
-        KeyboardInterrupt: If it was interrupted; the same call goes on.
     """
-    settings = training_settings(images, labels, validation, output, experiment, seed, settings)
+    asked, folder = Asked.of(settings), path_of(output, "output")
+    fixed: dict[str, Any] = {"output": str(folder)}
+    defaults: dict[str, Any] = {"logger": "csv"}
+    if seed is not None:
+        fixed["seed"] = whole_number(seed, "seed", 0, 2**32 - 1)
+    if experiment is not None:
+        if asked.config is not None:
+            raise ValueError(f"experiment={experiment}: compose the configuration with it, or leave one of them out")
+        fixed["experiment"] = experiment
+    if images is not None:
+        size, channels = asked.value("data.image_size"), asked.value("data.channels")
+        for key, value in data_keys(images, labels, validation, folder / "data", size, channels).items():
+            (defaults if key in ("data.image_size", "data.channels") else fixed)[key] = value
+    elif labels is not None or validation is not None:
+        raise ValueError("labels and validation go with images: give these too")
+    return composed_settings("config", asked, fixed, defaults)
+
+
+def model_settings(command: str, model: str | Path, settings: Given) -> Settings:
+    """Settings of a command on a finished run.
+
+    Raises:
+        ValueError: If anything does not fit; the message is the one line that the command would print.
+    """
+    folder = path_of(model, "model").absolute()
+    return composed_settings(command, Asked.of(settings), {"model": str(folder)})
+
+
+def called_with(
+    compose: Callable[Arguments, Settings],
+) -> Callable[[Callable[[Settings], Result]], Callable[Arguments, Result]]:
+    """Make a function of settings one of the arguments that these are composed of."""
+
+    def decorate(step: Callable[[Settings], Result]) -> Callable[Arguments, Result]:
+        @wraps(step)
+        def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+            return step(compose(*arguments, **named))
+
+        returned = signature(step).return_annotation
+        call.__signature__ = signature(compose).replace(return_annotation=returned)  # type: ignore[attr-defined]
+        arguments_of = (compose.__doc__ or "").partition("Args:")[2]
+        call.__doc__ = f"{step.__doc__}\n    Args:{arguments_of}"
+        return call
+
+    return decorate
+
+
+@called_with(training_settings)
+def train(settings: Settings) -> Generator:
+    """Train tokenizer and prior and draw samples, as ``python -m pipelines.run`` does; return the generator.
+
+    The same call again goes on where it was, after an interruption too, and finds done what is done. An interruption
+    raises KeyboardInterrupt at the end of the step.
+    """
     run_steps("pipelines.tasks.run:run", settings)
     return Generator.load(settings["output"], trust=settings["trust"])
 
 
-def train_tokenizer(
-    images: Any = None,
-    labels: Any = None,
-    *,
-    output: str | Path,
-    experiment: str | None = None,
-    validation: Any = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-) -> Tokenizer:
-    """Stage one alone, as ``python -m pipelines.train_stage1``; arguments and errors as for :func:`train`."""
-    settings = training_settings(images, labels, validation, output, experiment, seed, settings)
+@called_with(training_settings)
+def train_tokenizer(settings: Settings) -> Tokenizer:
+    """Stage one alone, as ``python -m pipelines.train_stage1``."""
     run_steps("pipelines.tasks.train_stage1:train_stage1", settings)
     return load_tokenizer(RunFolder(Path(settings["output"])).tokenizer, settings["trust"])[0]
 
 
-def extract_codes(
-    images: Any = None,
-    labels: Any = None,
-    *,
-    output: str | Path,
-    experiment: str | None = None,
-    validation: Any = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-) -> CodeStore:
-    """Codes of the training images by the run's tokenizer, as ``python -m pipelines.extract_codes``.
-
-    Arguments and errors are those of :func:`train`.
-    """
-    settings = training_settings(images, labels, validation, output, experiment, seed, settings)
+@called_with(training_settings)
+def extract_codes(settings: Settings) -> CodeStore:
+    """Codes of the training images by the run's tokenizer, as ``python -m pipelines.extract_codes``."""
     run_steps("pipelines.tasks.extract_codes:extract_codes", settings)
     return CodeStore.open(RunFolder(Path(settings["output"])).codes("train"))
 
 
-def train_prior(
-    images: Any = None,
-    labels: Any = None,
-    *,
-    output: str | Path,
-    experiment: str | None = None,
-    validation: Any = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-) -> Generator:
-    """Stage two alone, on codes that are extracted, as ``python -m pipelines.train_stage2``.
-
-    Arguments and errors are those of :func:`train`.
-    """
-    settings = training_settings(images, labels, validation, output, experiment, seed, settings)
+@called_with(training_settings)
+def train_prior(settings: Settings) -> Generator:
+    """Stage two alone, on codes that are extracted, as ``python -m pipelines.train_stage2``."""
     run_steps("pipelines.tasks.train_stage2:train_stage2", settings)
     return Generator.load(settings["output"], trust=settings["trust"])
 
 
-def evaluate(model: str | Path, *, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def evaluate(model: str | Path, *, settings: Given = None) -> dict[str, Any]:
     """Measure a run on held-out images, and samples that are drawn for it, as ``python -m pipelines.evaluate``.
 
     Args:
         model: The run's folder.
-        settings: The command's keys and values, ``{"n": 500}`` say.
+        settings: The command's keys and values, ``{"n": 500}`` say, or as for :func:`train`.
 
     Returns:
         Metrics by section, as ``evaluation.json`` holds them.
@@ -130,48 +149,36 @@ def evaluate(model: str | Path, *, settings: Mapping[str, Any] | None = None) ->
     Raises:
         ValueError: If anything does not fit; the message is the one line that the command would print.
     """
-    folder = Path(model).expanduser().absolute()
-    asked = composed_settings("evaluate", {**(settings or {}), "model": str(folder)})
-    before = written(folder)
-    run_steps("pipelines.tasks.evaluate:evaluate", asked)
-    changed = [path for path, time in written(folder).items() if before.get(path) != time]
-    return read_json(changed[0])
+    return read_json(run_steps("pipelines.tasks.evaluate:evaluate", model_settings("evaluate", model, settings)))
 
 
-def written(model: Path) -> dict[Path, int]:
-    """The evaluations of a run, and when each was written."""
-    return {path: path.stat().st_mtime_ns for path in (model / "evaluation").glob("*/evaluation.json")}
+def reconstruct(model: str | Path, *, settings: Given = None) -> dict[str, float]:
+    """Measure a run's tokenizer on held-out images and draw some, as ``python -m pipelines.reconstruct``.
 
+    Args:
+        model: The run's folder.
+        settings: As for :func:`evaluate`.
 
-def training_settings(
-    images: Any,
-    labels: Any,
-    validation: Any,
-    output: str | Path,
-    experiment: str | None,
-    seed: int,
-    settings: Mapping[str, Any] | None,
-) -> Settings:
-    """Settings of a training command for what :func:`train` was given.
+    Returns:
+        The metrics of reconstructions and codes; the picture is in the folder ``reconstructions`` of the run.
 
     Raises:
-        ValueError: If anything does not fit.
+        ValueError: If anything does not fit; the message is the one line that the command would print.
     """
-    given: dict[str, Any] = {"logger": "csv", **({"experiment": experiment} if experiment else {}), **(settings or {})}
-    given |= {"output": str(output), "seed": whole_number(seed, "seed", 0, 2**32 - 1)}
-    if images is not None:
-        given = {**given_data(images, labels, validation, Path(output).expanduser(), given), **given}
-    elif labels is not None or validation is not None:
-        raise ValueError("labels and validation go with images: give these too")
-    return composed_settings("config", given)
+    return read_json(
+        run_steps("pipelines.tasks.reconstruct:reconstruct", model_settings("reconstruct", model, settings))
+    )
 
 
-def run_steps(task: str, settings: Settings) -> None:
+def run_steps(task: str, settings: Settings) -> Any:
     """Run what a command runs; the process is left as it was found.
 
     Args:
         task: ``module:function`` of the command.
         settings: Of :func:`~pipelines.config.compose.composed_settings`.
+
+    Returns:
+        What the task returns.
 
     Raises:
         ValueError: If anything does not fit.
@@ -179,49 +186,7 @@ def run_steps(task: str, settings: Settings) -> None:
     """
     from pipelines.cli.process import run_task  # imports what trains, which a generator does not need
 
-    with left_as_found():
-        try:
-            run_task(task, settings)
-        except SystemExit as stopped:
-            raise KeyboardInterrupt("stopped: the same call goes on from here") from stopped
-
-
-def given_data(images: Any, labels: Any, validation: Any, output: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of ``data`` for the images: of the user's own files, or of a file of arrays in the run's folder."""
-    if isinstance(images, str | Path):
-        if labels is not None:
-            raise ValueError("labels: a folder or file has its own, leave them out, or give images in memory")
-        return {**training_source(images), **_fraction(validation)}
-    size, channels = given.get("data.image_size"), given.get("data.channels")
-    shape = (tuple(size) if size else None, channels)
-    train_set = training_images(images, labels, *shape)
-    fitted = (tuple(train_set.images.shape[1:3]), train_set.images.shape[3])
-    arrays = _arrays("train", train_set)
-    if validation is not None and not isinstance(validation, int | float):
-        held, held_labels = validation if isinstance(validation, tuple) and len(validation) == 2 else (validation, None)
-        arrays |= _arrays("validation", training_images(held, held_labels, *fitted))
-    data: dict[str, Any] = {"data": "numpy", "data.files": str(stored(arrays, output / "data").absolute())}
-    data |= {"data.image_size": list(fitted[0]), "data.channels": fitted[1], **_fraction(validation)}
-    return data
-
-
-def _fraction(validation: Any) -> dict[str, Any]:
-    return {"data.validation": validation} if isinstance(validation, int | float) else {}
-
-
-def _arrays(split: str, found: LabelledArray) -> dict[str, np.ndarray[Any, Any]]:
-    labels = {} if found.labels is None else {f"{split}_labels": found.labels}
-    return {f"{split}_images": found.images, **labels}
-
-
-def stored(arrays: Mapping[str, np.ndarray[Any, Any]], folder: Path) -> Path:
-    """A file of the arrays, named after their content; the same arrays are the same file, written once."""
-    digest = hashlib.sha256()
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    path = folder / f"images-{digest.hexdigest()[:16]}.npz"
-    if not path.exists():
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    return path
+    with left_as_found(), suppress(SystemExit):
+        return run_task(task, {**settings, "command": task.partition(":")[2]})
+    # Out here: a notebook keeps the last error, which would keep the frames of the training, and its memory.
+    raise KeyboardInterrupt("stopped: the same call goes on from here")

@@ -18,8 +18,9 @@ from pipelines.distributed.devices import find_device
 from pipelines.inputs.codes import prefix_codes
 from pipelines.inputs.images import images_of
 from pipelines.inputs.labels import Label, check_trained, class_numbers, labels_of, trained_classes
-from pipelines.inputs.numbers import whole_number
-from pipelines.masks import kept_pixels
+from pipelines.inputs.numbers import image_size_of, whole_number
+from pipelines.inputs.paths import path_of
+from pipelines.masks import held_mask, kept_pixels
 from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout, codes_of, integer_codes
 from stage1_vqvae.tokenizer import Tokenizer
@@ -70,7 +71,7 @@ class Generator:
             ValueError: If the folder holds no finished tokenizer and prior, or they do not belong together, or there is
                 no such device.
         """
-        path = Path(folder).expanduser()
+        path = path_of(folder, "folder")
         if path.is_file():
             raise ValueError(f"{path} is a file: give the run's folder, {path.parent} perhaps")
         run = RunFolder(path)
@@ -135,6 +136,7 @@ class Generator:
         n, batch_size = whole_number(n, "n", 1), whole_number(batch_size, "batch_size", 1)
         first, seed = whole_number(first, "first", 0), whole_number(seed, "seed", 0, LARGEST_SEED)
         chosen = self.settings_with(**settings)
+        image_size = None if image_size is None else image_size_of(image_size)
         larger = self.larger_grid(image_size)
         if larger is not None and not (prefix is None and on_position is None):
             raise ValueError("prefix and on_position are for images of the run's own size")
@@ -157,6 +159,7 @@ class Generator:
 
     def whole_microbatches(self, images: int) -> int:
         """The number of images rounded up to that of whole micro-batches."""
+        images = whole_number(images, "images", 1)
         on_cpu = self.device.type == "cpu"
         size = BASE if on_cpu else plan(self.prior, range(images), size=self.settings.microbatch_size).size
         return -(-images // size) * size
@@ -167,9 +170,10 @@ class Generator:
         Raises:
             ValueError: If they are smaller, no grid gives that size, or the run's codes are not of one grid.
         """
-        if image_size is None or image_size == self.tokenizer.image_size:
+        asked = None if image_size is None else image_size_of(image_size)
+        if asked is None or asked == self.tokenizer.image_size:
             return None
-        height, width = self.tokenizer.layout_of(image_size).grids[0]
+        height, width = self.tokenizer.layout_of(asked).grids[0]
         window_shape(self.prior, (height, width))
         return height, width
 
@@ -189,7 +193,8 @@ class Generator:
         Args:
             codes: Integers ``[B, T]`` (or as :func:`~stage1_vqvae.codes.codes_of` takes them); those that are not
                 kept may be anything.
-            keep_mask: bool ``[B, T]`` or ``[T]``, true where a code is held.
+            keep_mask: bool ``[B, T]`` or ``[T]``, true where a code is held; pixels that are kept, bool ``[H, W]``; or
+                ``top``, ``bottom``, ``left``, ``right`` or the path of a mask whose white is kept.
             labels: A class for all or one for each, by number or name; None or -1 for the null class.
             seed: Completion i is a function of its codes, its label and (seed, i) alone.
             candidates: Completions drawn for each image, of which one is taken that suits also the codes held after
@@ -206,7 +211,8 @@ class Generator:
         seed = whole_number(seed, "seed", 0, LARGEST_SEED)
         candidates = None if candidates is None else whole_number(candidates, "candidates", 1)
         given = integer_codes(codes, self.layout).cpu()
-        known = held_codes(given, torch.as_tensor(keep_mask).cpu(), self.layout)
+        size, padding = self.tokenizer.image_size, self.tokenizer.padding
+        known = held_codes(given, held_mask(keep_mask, self.layout, size, padding), self.layout)
         numbers = labels_of(labels, self.class_names, len(given))
         drawn = complete_images(self.prior, numbers, known, seed, candidates, chosen, progress)
         drawn = Drawn(*(each.cpu() for each in drawn))
@@ -215,7 +221,6 @@ class Generator:
             pixels = images_of(originals, self.tokenizer.image_size, self.tokenizer.channels)
             if len(pixels) != len(images):
                 raise ValueError(f"originals: {len(images)} images expected, got {len(pixels)}")
-            size, padding = self.tokenizer.image_size, self.tokenizer.padding
             kept = torch.stack([kept_pixels(row, self.layout, size, padding) for row in known >= 0])
             images = torch.where(kept[:, None], pixels, images)
         return Samples(images, drawn.codes, numbers, drawn.log_probs)
@@ -237,6 +242,7 @@ class Generator:
         Raises:
             ValueError: If there is no such class, or it has no training images.
         """
+        n = whole_number(n, "n", 0)
         if label is None:
             return classes_in_turn(n, trained_classes(self.class_names, self.class_counts))
         numbers = class_numbers(label, self.class_names)
@@ -288,6 +294,42 @@ class Generator:
             images, resize: As for :meth:`encode`.
         """
         return self._decode(self.encode(images, resize))
+
+    def metrics(self, images: Any, resize: bool = False) -> dict[str, float]:
+        """How well images are reconstructed, and how much of the codebook they use.
+
+        Args:
+            images, resize: As for :meth:`encode`.
+
+        Returns:
+            ``mse`` of pixels in [-1, 1], ``psnr`` in dB, ``ssim``; ``usage``, the share of codes that occur, and
+            ``perplexity``, with the grid's number behind if there are several.
+        """
+        from stage1_vqvae.metrics import CodeUse, reconstruction_quality  # imports torchmetrics
+
+        found = images_of(images, self.tokenizer.image_size, self.tokenizer.channels, resize)
+        codes = self.encode(found)
+        quality, use = reconstruction_quality(), CodeUse(self.layout)
+        quality.update(self.decode(codes) * 2 - 1, found * 2 - 1)
+        use.update(codes)
+        return {name: float(value) for name, value in {**quality.compute(), **use.compute()}.items()}
+
+    @property
+    def codebook(self) -> tuple[Tensor, ...]:
+        """What the codes of each grid stand for, coarse to fine: vectors float32 ``[K, D]``, of code k in row k."""
+        return tuple(vectors.cpu() for vectors in self.tokenizer.codebooks())
+
+    def code_counts(self, codes: Any) -> tuple[Tensor, ...]:
+        """How often each code of each grid occurs, int64 ``[K]``.
+
+        Args:
+            codes: As for :meth:`decode`.
+
+        Raises:
+            ValueError: If they are not of this tokenizer's layout.
+        """
+        parts = zip(self.layout.split(codes_of(codes, self.layout).cpu()), self.layout.codebook_sizes, strict=True)
+        return tuple(torch.bincount(part.flatten(), minlength=size) for part, size in parts)
 
     def log_prob(self, codes: Any, labels: Label = None) -> Tensor:
         """Log-likelihood under the prior of each image's codes, in nats: float32 ``[B]``.

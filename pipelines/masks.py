@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from pipelines.inputs.codes import tensor_of
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.data.decoding import UnreadableImage, read_file
 from stage1_vqvae.data.preprocessing import Preprocessing
@@ -60,6 +62,26 @@ def _from_file(path: Path, image_size: tuple[int, int]) -> Tensor:
         reason = error.reason
         raise ValueError(f"keep={path} is no readable image ({reason}): give a mask whose white is kept") from error
     return torch.from_numpy(levels >= 128)
+
+
+def held_mask(keep: Any, layout: CodeLayout, image_size: tuple[int, int], padding: int = 0) -> Tensor:
+    """Codes that are held, bool ``[T]`` or ``[B, T]``.
+
+    Args:
+        keep: A half or a mask's file, as for :func:`pixel_mask`; pixels bool ``[H, W]``; or codes bool ``[T]`` or
+            ``[B, T]``.
+        layout, padding: As for :func:`code_mask`.
+        image_size: ``(H, W)``.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(keep, str | Path):
+        return code_mask(pixel_mask(str(keep), None, image_size), layout, padding)
+    found = tensor_of(keep, f"keep_mask: booleans [B, {layout.length}] or [{layout.length}] expected")
+    if found.dtype == torch.bool and found.shape == image_size and image_size[1] != layout.length:
+        return code_mask(found, layout, padding)
+    return found
 
 
 def code_mask(pixels: Tensor, layout: CodeLayout, padding: int = 0) -> Tensor:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from pipelines.inputs.numbers import whole_number
+from pipelines.inputs.paths import path_of
+from pipelines.tracking.image_grid import MODES, grid, save_image
 from stage1_vqvae.data.augmentation import to_uint8
+from stage1_vqvae.files import replacing
+
+if TYPE_CHECKING:
+    import datasets
+
+SHOWN = 100
+"""Images that a notebook shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,3 +80,50 @@ class Samples:
     def images_uint8(self) -> NDArray[np.uint8]:
         """The images as files hold them, uint8 ``[N, H, W, C]``."""
         return to_uint8(self.images * 2 - 1).numpy()
+
+    def to_pil(self) -> list[Image.Image]:
+        """The images as pictures of PIL: grey, grey and alpha, RGB or RGBA."""
+        mode = MODES[self.images.shape[1]]
+        return [Image.fromarray(one[..., 0] if mode == "L" else one, mode) for one in self.images_uint8]
+
+    def grid(self, columns: int = 10) -> Image.Image:
+        """The images in one picture, row by row.
+
+        Raises:
+            ValueError: If there is no column.
+        """
+        return grid(self.images_uint8, min(whole_number(columns, "columns", 1), len(self)))
+
+    def save(self, path: str | Path, columns: int = 10) -> None:
+        """Write the images: a picture of all of them to a ``.png`` file, arrays to an ``.npz`` file.
+
+        Args:
+            path: ``grid.png``, or ``samples.npz`` for ``images`` uint8 ``[N, H, W, C]``,
+                ``labels`` and ``codes``, as the command writes them.
+            columns: Of the picture.
+
+        Raises:
+            ValueError: If the name ends in neither.
+        """
+        file = path_of(path, "path")
+        if file.suffix == ".npz":
+            with replacing(file) as temporary, temporary.open("wb") as opened:
+                labels, codes = self.labels.numpy(), self.codes.numpy()
+                np.savez_compressed(opened, images=self.images_uint8, labels=labels, codes=codes)
+        elif file.suffix == ".png":
+            save_image(self.grid(columns), file)
+        else:
+            raise ValueError(f"path={path}: a name that ends in .png or .npz expected")
+
+    def to_dataset(self) -> datasets.Dataset:
+        """A data set of Hugging Face with the columns ``image``, ``label`` and ``codes``."""
+        import datasets  # takes seconds
+
+        columns = {"image": self.to_pil(), "label": self.labels.tolist(), "codes": self.codes.tolist()}
+        return datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the first images in a grid."""
+        file = io.BytesIO()
+        self[:SHOWN].grid().save(file, format="PNG")
+        return file.getvalue()

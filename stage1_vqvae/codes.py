@@ -132,7 +132,7 @@ def integer_codes(codes: Any, layout: CodeLayout) -> Tensor:
     """
     try:
         found = torch.as_tensor(np.asarray(codes) if isinstance(codes, list | tuple) else codes)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(f"codes: integers [B, {layout.length}] expected, got {type(codes).__name__}") from None
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise ValueError(f"codes: integers [B, {layout.length}] expected, got {found.dtype} {list(found.shape)}")

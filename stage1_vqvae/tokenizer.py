@@ -152,6 +152,21 @@ class Tokenizer(nn.Module, ABC):
         grids = [((height // cell, width // cell),) * len(n) for cell, n in zip(self.cells, self.sizes, strict=True)]
         return CodeLayout(sum(grids, ()), sum(self.sizes, ()))
 
+    @torch.no_grad()
+    def codebooks(self) -> tuple[Tensor, ...]:
+        """The vectors that the codes of each grid stand for, coarse to fine: ``[K, D]``, of code k in row k.
+
+        Where a vector is put together from the codes of several depths, those of the others are 0.
+        """
+        device = next(self.parameters()).device
+        found = []
+        for quantizer, sizes in zip(self.levels, self.sizes, strict=True):
+            for depth, size in enumerate(sizes):
+                codes = torch.zeros(size, len(sizes), dtype=torch.int64, device=device)
+                codes[:, depth] = torch.arange(size, device=device)
+                found.append(quantizer.lookup(codes if len(sizes) > 1 else codes[:, 0]))
+        return tuple(found)
+
     def step(self) -> None:
         """Step every codebook, once per optimiser step; see :meth:`~stage1_vqvae.quantizers.base.Quantizer.step`."""
         for quantizer in self.levels:

@@ -17,7 +17,8 @@ from pipelines.budget.duration import seconds_of, spoken
 from pipelines.budget.rules import Choice, Facts
 from pipelines.budget.timing import prior_step, seconds_per_step, tokenizer_step
 from pipelines.cli.console import console
-from pipelines.config.compose import override, settings_from
+from pipelines.config.compose import settings_from
+from pipelines.config.overrides import override
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives

@@ -27,7 +27,7 @@ from pipelines.cli.output import lasting_output
 from pipelines.cli.signals import STOPPED, stoppable
 from pipelines.config.conf import CONF, groups, options
 from pipelines.config.schema import check_settings
-from pipelines.config.settings import Settings
+from pipelines.config.settings import Settings, plain_settings
 from pipelines.distributed import environment
 from pipelines.sweep.places import place_job
 from pipelines.sweep.records import JobFailed, RunsElsewhere, recorded
@@ -55,9 +55,9 @@ def command(config_name: str, task: str) -> Callable[[], None]:
                 trust_here(settings["trust"])
                 made_by = {"command": name, "overrides": list(HydraConfig.get().overrides.task)}
 
-                from pipelines.cli.process import run_task  # imports torch
+                from pipelines.cli.process import run_command  # imports torch
 
-                return run_task(task, {**settings, **made_by, "sweep": sweep})
+                return run_command(task, {**settings, **made_by, "sweep": sweep})
         except RunsElsewhere as elsewhere:
             print(elsewhere, flush=True)
         except AlreadySaid:
@@ -132,7 +132,10 @@ def checked_settings(config: DictConfig, config_name: str, sweep: Mapping[str, A
     Raises:
         ValueError: If a key or value is wrong.
     """
-    settings = plain(config, sweep)
+    settings = plain_settings(config)
+    if in_sweep() and settings.get("output") is not None:
+        number = sweep["number"] if sweep else HydraConfig.get().job.num
+        settings["output"] = str(Path(settings["output"]) / str(number))
     check_settings(settings, config_name)
     objectives(settings.get("objective"))
     refuse_timed_output(config)
@@ -186,29 +189,6 @@ def conclude_sweep() -> None:
 
         hide_secrets(folder)
         write_results(folder)
-
-
-def plain(config: DictConfig, sweep: Mapping[str, Any] | None = None) -> Settings:
-    """The configuration as plain data, with ``output`` where this job writes, as an absolute path.
-
-    Args:
-        config: As Hydra composed it.
-        sweep: The job's place in a sweep, of :func:`place_in_sweep`.
-
-    Raises:
-        ValueError: If a value is missing or of a wrong type.
-    """
-    missing = OmegaConf.missing_keys(config)
-    if missing:
-        raise ValueError(f"{', '.join(sorted(missing))}: a value is needed, e.g. {min(missing)}=...")
-    settings = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(settings, dict)
-    if settings.get("output") is not None:
-        output = Path(settings["output"])
-        if in_sweep():
-            output = output / str(sweep["number"] if sweep else HydraConfig.get().job.num)
-        settings["output"] = str(output.absolute())
-    return {str(key): value for key, value in settings.items()}
 
 
 def in_sweep() -> bool:

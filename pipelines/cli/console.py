@@ -2,4 +2,5 @@
 
 from rich.console import Console
 
-console = Console(highlight=False, soft_wrap=True)
+# In a notebook too they print lines of text: each would be an output of its own as HTML.
+console = Console(highlight=False, soft_wrap=True, force_jupyter=False)

@@ -31,12 +31,21 @@ from pipelines.sweep.records import note_error
 from pipelines.tracking.metrics import objective_value
 
 
+def run_command(task: str, settings: Settings) -> Any:
+    """Run a task as :func:`run_task` does; returns what a sweeper asks for, if anything."""
+    run_task(task, settings)
+    return objective_value(settings) if "objective" in settings and environment.first_process() else None
+
+
 def run_task(task: str, settings: Settings) -> Any:
-    """Run a task on all processes of the command; returns what a sweeper asks for, if anything.
+    """Run a task on all processes of the command.
 
     Args:
         task: ``module:function``, called with the settings.
         settings: The command's.
+
+    Returns:
+        What the task returns on the first process.
 
     Raises:
         ValueError: If a setting is wrong.
@@ -51,14 +60,13 @@ def run_task(task: str, settings: Settings) -> Any:
         console.print(f"{hardware.processes} processes, {threads} {'thread' if threads == 1 else 'threads'} each")
     try:
         with gpu_slot(hardware):
-            launch.run_on_all(
+            return launch.run_on_all(
                 run_quietly, task, settings, processes=hardware.processes, device_type=hardware.device.type
             )
     except ProcessExitedException as error:
         if error.exit_code in STOPPED:
             raise SystemExit(error.exit_code) from None
         raise AlreadySaid from error
-    return objective_value(settings) if "objective" in settings and environment.first_process() else None
 
 
 def refuse_other_processes(hardware: Hardware) -> None:
@@ -76,7 +84,7 @@ def refuse_other_processes(hardware: Hardware) -> None:
         )
 
 
-def run_quietly(task: str, settings: Settings) -> None:
+def run_quietly(task: str, settings: Settings) -> Any:
     """Run the task on this process, without the libraries' chatter; what several processes find wrong is said once."""
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="torch")
@@ -86,7 +94,7 @@ def run_quietly(task: str, settings: Settings) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # which Lightning sets when it is imported
     try:
         with lasting_output(), stoppable(console.quiet), room_for_a_batch(settings), folder_in_use(settings, function):
-            called(settings)
+            return called(settings)
     except (ValueError, OSError) as error:
         if collectives.ranks() == 1:
             raise

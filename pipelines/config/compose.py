@@ -3,93 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipelines.cli.mistakes import explain
-from pipelines.config.conf import CONF, groups
+from pipelines.config.conf import CONF
+from pipelines.config.overrides import override
 from pipelines.config.schema import check_settings
-from pipelines.config.settings import Settings
+from pipelines.config.settings import Settings, plain_settings
+
+Given = Mapping[str, Any] | Sequence[str] | DictConfig | None
+"""Settings of a caller: keys and values, overrides as on a command line, or what Hydra's ``compose`` returned."""
 
 
-def composed_settings(command: str, given: Mapping[str, Any]) -> Settings:
+@dataclass(frozen=True)
+class Asked:
+    """Settings of a caller as overrides of Hydra.
+
+    Attributes:
+        words: The overrides.
+        config: A whole configuration in their place; None without.
+    """
+
+    words: tuple[str, ...]
+    config: DictConfig | None = None
+
+    @classmethod
+    def of(cls, settings: Given) -> Asked:
+        """Settings in any of the forms that a caller may give.
+
+        A key of a mapping is a group (``stage2``), a place (``stage1.trainer.max_steps``) or the name of a node whose
+        value is a mapping of keys below it.
+
+        Raises:
+            ValueError: If they are none of these, or an override is none.
+        """
+        if isinstance(settings, DictConfig):
+            return cls((), settings)
+        if settings is None or isinstance(settings, Mapping):
+            return cls(tuple(override(key, value) for key, value in flat(settings or {})))
+        several = isinstance(settings, Sequence) and not isinstance(settings, str)
+        if not (several and all(isinstance(word, str) for word in settings)):
+            raise ValueError("settings: keys and values, a list of overrides, or a composed configuration expected")
+        try:
+            OverridesParser.create().parse_overrides(list(settings))
+        except HydraException as error:
+            raise ValueError(explain(error)) from error
+        return cls(tuple(settings))
+
+    def value(self, key: str) -> Any:
+        """The value that a key is given; None if it is given none."""
+        given = OverridesParser.create().parse_overrides(list(self.words))
+        return next((each.value() for each in reversed(given) if each.key_or_group == key), None)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys and groups that are given something."""
+        return frozenset(word.lstrip("+~").partition("=")[0] for word in self.words)
+
+
+def composed_settings(
+    command: str, asked: Asked, fixed: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> Settings:
     """Settings of a command, of which all is known to be right that can be known without importing what they name.
 
     Hydra's global state is left as it was found.
 
     Args:
         command: Its file in ``conf``.
-        given: Keys and values. A key is a group (``stage2``), a place (``stage1.trainer.max_steps``) or the name of a
-            node whose value is a mapping of keys below it.
+        asked: Settings of the caller.
+        fixed: Keys and values that they may not set too.
+        defaults: Keys and values that they may replace.
 
     Raises:
         ValueError: If a key or value is wrong; the message is the command line's.
     """
-    return settings_from(command, [override(key, value) for key, value in flat(given)])
-
-
-def settings_from(command: str, overrides: Sequence[str]) -> Settings:
-    """The same from the words of a command line.
-
-    Raises:
-        ValueError: If a key or value is wrong; the message is the command line's.
-    """
+    for key in fixed:
+        if key in asked.keys:
+            raise ValueError(f"{key}: an argument says it already, leave it out of settings")
+    ours = {key: value for key, value in (defaults or {}).items() if key not in asked.keys} | dict(fixed)
+    words = [*(override(key, value) for key, value in ours.items()), *asked.words]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose(command, overrides=list(overrides))
-        return {**checked(config, command), "overrides": list(overrides)}
+            config = compose(command, overrides=words)
+        if asked.config is not None:
+            config = _placed(asked.config, config, {key.partition(".")[0] for key in fixed})
+        settings = plain_settings(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explain(error)) from error
+    check_settings(settings, command)
+    return {**settings, "overrides": None if asked.config is not None else words}
 
 
-def checked(config: DictConfig, command: str) -> Settings:
-    """A configuration that Hydra composed, as settings.
+def settings_from(command: str, words: Sequence[str]) -> Settings:
+    """Settings of a command from the words of its command line.
 
     Raises:
-        ValueError: If a value is missing, or a key or value is wrong.
+        ValueError: If a key or value is wrong; the message is the command line's.
     """
-    missing = OmegaConf.missing_keys(config)
-    if missing:
-        raise ValueError(f"{', '.join(sorted(missing))}: a value is needed, e.g. {min(missing)}=...")
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    settings = {str(key): value for key, value in plain.items()}
-    if settings.get("output") is not None:
-        settings["output"] = str(Path(settings["output"]).expanduser().absolute())
-    check_settings(settings, command)
-    return settings
+    return composed_settings(command, Asked(tuple(words)), {})
+
+
+def _placed(config: DictConfig, ours: DictConfig, keys: set[str]) -> DictConfig:
+    """A caller's configuration with our values of some of its keys."""
+    found = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    with open_dict(found):
+        for key in keys & set(map(str, ours)):
+            found[key] = ours[key]
+    return found
 
 
 def flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Keys and values with the mappings opened, save those that describe an object by its ``_target_``."""
     for key, value in given.items():
+        if not isinstance(key, str):
+            raise ValueError(f"settings: keys are texts, got {key!r}")
         if isinstance(value, Mapping) and "_target_" not in value:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def override(key: str, value: Any) -> str:
-    """Hydra's override of a key; a group's options are chosen, other keys set, whether or not they were there."""
-    name = key.partition("@")[0]
-    if isinstance(value, str) and name in groups():
-        return f"{key}={value}"
-    return f"++{key}={_literal(value)}"
-
-
-def _literal(value: Any) -> str:
-    """A value in Hydra's grammar."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_literal(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join(map(_literal, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return repr(value)
-    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -99,7 +99,7 @@ def _read(definition: Definition) -> Signature | None:
 def _arguments_of(definition: Definition) -> Signature | None:
     module, node = definition.module, definition.node
     if isinstance(node, ast.FunctionDef):
-        return _parameters(module, node)
+        return None if node.decorator_list else _parameters(module, node)  # a decorator may change what it takes
     for part in node.body:
         if isinstance(part, ast.FunctionDef) and part.name == "__init__":
             found = _parameters(module, part)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -33,7 +35,7 @@ KEEPERS = ("torch.distributed.fsdp.sharded_grad_scaler", "torch.distributed.nn",
 """Modules that keep the process group that there is when they are first imported, as a default of their functions."""
 
 
-def run_on_all(task: Callable[..., None], *arguments: Any, processes: int, device_type: str = "cpu") -> None:
+def run_on_all(task: Callable[..., Any], *arguments: Any, processes: int, device_type: str = "cpu") -> Any:
     """Run ``task(*arguments)`` on every process of the command, in one process group.
 
     Under torchrun or SLURM the processes exist already and this is one of them. Otherwise, for more than one, they
@@ -45,16 +47,20 @@ def run_on_all(task: Callable[..., None], *arguments: Any, processes: int, devic
         arguments: Plain data.
         processes: Processes on this machine.
         device_type: What each process computes on, as torch names it: ``cpu``, ``cuda``, ...
+
+    Returns:
+        What the task returns on the first process; from a process that is spawned here at most some kilobytes.
     """
     if started_elsewhere():
         with process_group(device_type):
-            task(*arguments)
-    elif processes == 1:
-        task(*arguments)
-    else:
-        with _meeting_point() as port:
-            arguments_of_all = (Spawn(processes, port, threads_each(processes), device_type), task, arguments)
-            _wait_for(spawn(_spawned, args=arguments_of_all, nprocs=processes, join=False))
+            return task(*arguments)
+    if processes == 1:
+        return task(*arguments)
+    results = get_context("spawn").SimpleQueue()
+    with _meeting_point() as port:
+        spawned = Spawn(processes, port, threads_each(processes), device_type)
+        _wait_for(spawn(_spawned, args=(spawned, results, task, arguments), nprocs=processes, join=False))
+    return results.get()
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,9 @@ def process_group(device_type: str = "cpu") -> Iterator[None]:
         gc.collect()  # a trainer and its model, which hold the group, refer to each other
 
 
-def _spawned(local_rank: int, spawned: Spawn, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _spawned(
+    local_rank: int, spawned: Spawn, results: SimpleQueue[Any], task: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     os.environ.update(
         RANK=str(local_rank),
         LOCAL_RANK=str(local_rank),
@@ -154,7 +162,9 @@ def _spawned(local_rank: int, spawned: Spawn, task: Callable[..., None], argumen
     )
     torch.set_num_threads(spawned.threads)
     with process_group(spawned.device_type):
-        task(*arguments)
+        result = task(*arguments)
+    if local_rank == 0:
+        results.put(result)
 
 
 def _from_slurm(environment: Any) -> None:

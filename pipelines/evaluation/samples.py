@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchmetrics import MeanMetric
 
-from pipelines.cli.console import console
+from pipelines.cli.kernel import tracked
 from pipelines.evaluation.batches import batches
 from pipelines.evaluation.features import Features, TrainedNetwork
 from pipelines.evaluation.set_metrics import PrecisionRecall, frechet_distance
@@ -77,7 +76,7 @@ def compare(subject: Subject, features: Features, made: Dataset[Any], title: str
     where = float64_device(subject.device)
     distance = frechet_distance(features.dim).to(where)
     neighbours = PrecisionRecall(features.dim).to(where)
-    made_order = track(subject.share(len(made)), title, console=console)  # type: ignore[arg-type]
+    made_order = tracked(subject.share(len(made)), title)  # type: ignore[arg-type]
     held_out = subject.images.validation
     # Of two manifolds the one with more images covers more: precision and recall are of equally many.
     equal = min(len(made), len(held_out))  # type: ignore[arg-type]

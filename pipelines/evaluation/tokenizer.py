@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MeanSquaredError, Metric
 
-from pipelines.cli.console import console
+from pipelines.cli.kernel import tracked
 from pipelines.distributed import collectives
 from pipelines.evaluation.batches import batches
 from pipelines.evaluation.features import Features
@@ -180,7 +179,7 @@ def with_partners(subject: Subject) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     partner = np.empty_like(order)
     partner[order] = np.roll(order, -1)
     share = subject.share(len(data))
-    own = batches(data, track(share, "held-out images", console=console), device)
+    own = batches(data, tracked(share, "held-out images"), device)
     others = batches(data, (partner[indices].tolist() for indices in share), device)
     for batch, other in zip(own, others, strict=True):
         yield normalize(batch["images"]), batch["labels"], normalize(other["images"])
@@ -193,7 +192,7 @@ def most_common(subject: Subject) -> Tensor:
     sizes = tuple(layout.codebook_size_at().tolist())
     counted = CodeUse(CodeLayout(((1,),) * layout.length, sizes)).to(subject.device)
     data = subject.images.validation
-    order = track(subject.share(len(data)), "codes", console=console)
+    order = tracked(subject.share(len(data)), "codes")
     for batch in batches(data, order, subject.device):
         counted.update(subject.tokenizer.encode(normalize(batch["images"])))
     with counted.sync_context():

@@ -40,6 +40,19 @@ def real_number(value: Any, name: str) -> float:
     return found
 
 
+def image_size_of(value: Any) -> tuple[int, int]:
+    """Height and width of images in pixels.
+
+    Raises:
+        ValueError: If it is no pair of whole numbers of at least 1.
+    """
+    try:
+        height, width = value
+    except (TypeError, ValueError):
+        raise ValueError(f"image_size is a pair of pixels, (height, width), got {shown(value)}") from None
+    return whole_number(height, "image_size[0]", 1), whole_number(width, "image_size[1]", 1)
+
+
 def shown(value: Any) -> str:
     """A value as messages show it: short, in one line."""
     text = " ".join(repr(value).split())

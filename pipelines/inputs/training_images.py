@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,9 @@ def _examples(
     images: Any, image_size: tuple[int, int] | None, channels: int | None
 ) -> tuple[NDArray[np.uint8], NDArray[Any] | None]:
     """A data set or a sequence, example by example."""
-    if isinstance(images, str | Path | bytes) or not (isinstance(images, Iterable) or hasattr(images, "__getitem__")):
+    if isinstance(images, str | Path | bytes | Mapping) or not (
+        isinstance(images, Iterable) or hasattr(images, "__getitem__")
+    ):
         raise ValueError(
             "images: a folder or file, array, tensor, data set, or a sequence of images, paths or PIL images expected, "
             f"got {shown(images)}"

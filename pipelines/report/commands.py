@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
-
+from pipelines.config.overrides import literal
 from pipelines.report.run import Run
-
-PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z/][\w./-]*", re.ASCII | re.IGNORECASE)
-"""Text that means nothing but itself to a shell and to Hydra."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,11 @@ class Commands:
     def of(cls, run: Run) -> Commands:
         """The commands of a run, with paths as they are written from the current folder."""
         path = _shown(run.folder.path)
-        again, output = [], override("output", f"{path}-again")
+        again, output = [], word("output", f"{path}-again")
         for record in run.records:
-            words = [shlex.quote(word) for word in record["overrides"] if word.partition("=")[0] != "output"]
+            words = [
+                shlex.quote(given) for given in record["overrides"] if given.lstrip("+").partition("=")[0] != "output"
+            ]
             again.append(" ".join(["python -m pipelines.run", *words, output]))
         versions = run.records[-1]["versions"] if run.records else {}
         return cls(
@@ -49,17 +46,15 @@ class Commands:
         )
 
 
-def override(key: str, value: Any) -> str:
+def word(key: str, value: Any) -> str:
     """Hydra's ``key=value`` for a shell, quoted where either's grammar needs it."""
-    if isinstance(value, str) and not PLAIN.fullmatch(value):
-        value = QuotedString(value, Quote.single).with_quotes()
-    return shlex.quote(f"{key}={value}")
+    return shlex.quote(f"{key}={literal(value)}")
 
 
 def _sample_commands(run: Run, path: str) -> list[str]:
-    command = f"python -m pipelines.sample {override('model', path)}"
+    command = f"python -m pipelines.sample {word('model', path)}"
     drawn = run.samples_settings if run.steps()["samples"] else {}
-    again = [override(name, drawn[name]) for name in ("n", "label", "seed") if drawn.get(name) is not None]
+    again = [word(name, drawn[name]) for name in ("n", "label", "seed") if drawn.get(name) is not None]
     label = "label=0 " if run.class_names else ""
     new = f"{command} n=64 {label}seed=1 temperature=0.9"
     return [" ".join([command, *again]), new] if again else [new]

@@ -12,21 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.markup import escape
-from rich.progress import Progress
 from torch import Tensor
 
 from pipelines.artifacts.models import Saved
 from pipelines.artifacts.run_folder import RunFolder
-from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
+from pipelines.cli.kernel import progress
 from pipelines.config.claims import SETTINGS, Claim
-from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.generator import Generator
 from pipelines.masks import code_mask, kept_pixels, pixel_mask
 from pipelines.samples import Samples
-from pipelines.tasks.sample import asked_for, label_part, setting_parts
+from pipelines.tasks.sample import draw, label_part, setting_parts
 from pipelines.tracking.image_grid import grid, save_image
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.decoding import UnreadableImage, read_file
@@ -69,17 +67,9 @@ class Originals:
         return hashlib.sha256(self.images.tobytes() + self.keep.numpy().tobytes()).hexdigest()
 
 
-def complete_command(settings: Settings) -> None:
-    """Complete the images of ``settings["images"]`` with the run of ``settings["model"]``."""
-    model = Path(settings["model"])
-    asked = asked_for(settings)
-    output = Path(settings["output"] or model / "completions" / default_name(settings, asked))
-    hardware = build(settings["hardware"], "hardware")
-    generator = Generator.load(model, hardware.device, settings["trust"])
-    if settings["output"] is None:
-        set_aside_stale(RunFolder(model), generator.fingerprint)
-    write_completions(generator, output, settings, asked)
-    console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")
+def complete_command(settings: Settings) -> Path:
+    """Complete the images of ``settings["images"]`` with the run of ``settings["model"]``; returns their folder."""
+    return draw(settings, "completions", default_name, write_completions)
 
 
 def write_completions(generator: Generator, output: Path, settings: Settings, asked: Mapping[str, Any]) -> None:
@@ -108,7 +98,7 @@ def write_completions(generator: Generator, output: Path, settings: Settings, as
     if collectives.rank() == 0:
         pixels = torch.from_numpy(originals.images).permute(0, 3, 1, 2) / 255
         codes = generator.encode(pixels)
-        with Progress(console=console) as bar:
+        with progress() as bar:
             task = bar.add_task("completions", total=n * len(codes))
             samples = generator.complete(
                 codes.repeat_interleave(n, 0),

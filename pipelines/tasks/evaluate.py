@@ -32,8 +32,8 @@ from stage1_vqvae.files import read_json, write_json
 from stage2_prior.code_store.manifest import digest_of
 
 
-def evaluate(settings: Settings) -> None:
-    """Measure the run in ``settings["model"]`` and write ``evaluation.json`` and the run's report.
+def evaluate(settings: Settings) -> Path:
+    """Measure the run in ``settings["model"]``; write the run's report and ``evaluation.json``, whose path it returns.
 
     Parts that an earlier evaluation of the same settings has measured are read from its files. Other settings have
     another folder.
@@ -70,6 +70,7 @@ def evaluate(settings: Settings) -> None:
         write_report(run)
     collectives.barrier()
     console.print(f"{output / 'evaluation.json'}\n{run.report}")
+    return output / "evaluation.json"
 
 
 def once(path: Path, measure: Callable[[], dict[str, Metrics]]) -> dict[str, Metrics]:

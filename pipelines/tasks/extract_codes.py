@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from pipelines.artifacts.models import Saved, load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder, dependents
 from pipelines.cli.console import console
+from pipelines.cli.kernel import tracked
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings, stage_seed
@@ -112,7 +112,7 @@ def _extract_split(
     ]
     codes: list[Tensor] = []
     labels: list[Tensor] = []
-    for shard, rows in track(batches, f"codes of {split}", console=console):
+    for shard, rows in tracked(batches, f"codes of {split}"):
         batch = data.__getitems__(list(rows))
         augmentation = images.augmentation if rows.stop > len(data) else None  # only first copies before
         codes.append(_encode(tokenizer, augmentation, batch, len(data), stage_seed(settings, "stage1")))

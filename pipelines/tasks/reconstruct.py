@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from rich.progress import track
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.console import console
+from pipelines.cli.kernel import tracked
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
@@ -23,8 +23,12 @@ from stage1_vqvae.metrics import CodeUse, reconstruction_quality
 
 
 @torch.no_grad()
-def reconstruct(settings: Settings) -> None:
-    """Measure ``settings["model"]`` on the data's validation split and draw its first images."""
+def reconstruct(settings: Settings) -> Path:
+    """Measure ``settings["model"]`` on the data's validation split and draw its first images.
+
+    Returns:
+        The file of the metrics.
+    """
     run = RunFolder(Path(settings["model"]))
     tokenizer, _ = load_tokenizer(run.tokenizer, settings["trust"])
     device = build(settings["hardware"], "hardware").device
@@ -32,14 +36,14 @@ def reconstruct(settings: Settings) -> None:
     tokenizer.to(device)
     quality, use = reconstruction_quality().to(device), CodeUse(tokenizer.layout).to(device)
     order = EvaluationOrder(len(data), settings["batch_size"], collectives.rank(), collectives.ranks())
-    for batch in batches(data, track(order, "reconstructions", console=console), device):
+    for batch in batches(data, tracked(order, "reconstructions"), device):
         images = normalize(batch["images"])
         codes = tokenizer.encode(images)
         quality.update(tokenizer.decode(codes), images)
         use.update(codes)
     metrics = {name: float(value) for name, value in {**quality.compute(), **use.compute()}.items()}
+    output = Path(settings["output"])
     if collectives.rank() == 0:
-        output = Path(settings["output"])
         shown = data.__getitems__(list(range(min(settings["n"], len(data)))))["images"]
         drawn = to_uint8(tokenizer.decode(tokenizer.encode(normalize(shown.to(device))))).cpu()
         save_image(reconstruction_strip(shown.numpy(), drawn.numpy()), output / "reconstructions.png")
@@ -47,3 +51,4 @@ def reconstruct(settings: Settings) -> None:
         console.print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         console.print(f"{output / 'reconstructions.png'}\n{output / 'metrics.json'}")
     collectives.barrier()
+    return output / "metrics.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pipelines.artifacts.run_folder import RunFolder
 from pipelines.artifacts.sample_parts import Parts
 from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
+from pipelines.cli.kernel import progress
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
@@ -40,17 +41,37 @@ SHOWN = 100
 """Images in the picture."""
 
 
-def sample_command(settings: Settings) -> None:
-    """Sample from ``settings["model"]``."""
+def sample_command(settings: Settings) -> Path:
+    """Sample from ``settings["model"]``; returns the folder of the samples."""
+    return draw(settings, "samples", default_name, write_samples)
+
+
+def draw(
+    settings: Settings,
+    kind: str,
+    name: Callable[[Settings, Mapping[str, Any]], str],
+    write: Callable[[Generator, Path, Settings, Mapping[str, Any]], None],
+) -> Path:
+    """Draw with the run of ``settings["model"]`` into ``settings["output"]``, or a folder of the run.
+
+    Args:
+        settings: Of the command.
+        kind: Folder of the run for what is drawn.
+        name: Of a folder below it, for the settings and the sampling settings that are not the recipe's.
+        write: Draws with a generator into a folder.
+
+    Returns:
+        The folder that was written to.
+    """
     model = Path(settings["model"])
     asked = asked_for(settings)
-    output = Path(settings["output"] or model / "samples" / default_name(settings, asked))
-    hardware = build(settings["hardware"], "hardware")
-    generator = Generator.load(model, hardware.device, settings["trust"])
+    output = Path(settings["output"] or model / kind / name(settings, asked))
+    generator = Generator.load(model, build(settings["hardware"], "hardware").device, settings["trust"])
     if settings["output"] is None:
         set_aside_stale(RunFolder(model), generator.fingerprint)
-    write_samples(generator, output, settings, asked)
+    write(generator, output, settings, asked)
     console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")
+    return output
 
 
 def write_samples(
@@ -161,7 +182,7 @@ def draw_parts(
 def progress_bar(n: int, already: int) -> Progress:
     """A bar of one task whose unit is an image, ``already`` of which were there."""
     columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), ImagesPerSecond(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console)
+    bar = progress(*columns)
     bar.add_task("samples", total=n, completed=already, already=already)
     return bar
 

@@ -14,6 +14,9 @@ from stage1_vqvae.files import replacing
 MIN_WIDTH = 640
 """Width of a grid in pixels at least: smaller ones are enlarged by a whole factor, without smoothing."""
 
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Of PIL, by number of channels."""
+
 
 def grid(images: NDArray[np.uint8], columns: int, gap: int = 2) -> Image.Image:
     """One image of uint8 ``images [N, H, W, C]`` in rows of ``columns``, on white.
@@ -29,8 +32,7 @@ def grid(images: NDArray[np.uint8], columns: int, gap: int = 2) -> Image.Image:
     sheet[:n, :height, :width] = images
     sheet = rearrange(sheet, "(r c) h w ch -> (r h) (c w) ch", c=columns)
     sheet = np.pad(sheet, ((gap, 0), (gap, 0), (0, 0)), constant_values=255)
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
-    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet, mode)
+    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet, MODES[channels])
     zoom = max(1, round(MIN_WIDTH / picture.width))
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 

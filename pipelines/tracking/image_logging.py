@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipelines.cli.kernel import Display
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.image_grid import grid, reconstruction_strip, save_image
 from stage1_vqvae.data.augmentation import normalize, to_uint8
@@ -37,6 +38,7 @@ class ReconstructionImages(Callback):
         spread = [round(index * (size - 1) / max(count - 1, 1)) for index in range(min(count, size))]
         self.images: Tensor = validation.__getitems__(spread)["images"]  # type: ignore[attr-defined]
         self.folder = folder
+        self.display = Display()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reconstruct, write and log."""
@@ -50,6 +52,7 @@ class ReconstructionImages(Callback):
             outputs = to_uint8(model.decode(codes))
         image = reconstruction_strip(self.images.numpy(), outputs.cpu().numpy())
         save_image(image, self.folder / f"reconstructions-{trainer.global_step:07d}.png")
+        self.display.show(image)
         counts = count_codes(codes, model.layout).cpu().numpy()
         for logger in media_loggers(trainer.loggers):
             logger.log_image("reconstructions", [image], trainer.global_step)
@@ -82,6 +85,7 @@ class SampleImages(Callback):
         self.settings = settings
         self.folder = folder
         self.count = count
+        self.display = Display()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, write and log."""
@@ -100,5 +104,6 @@ class SampleImages(Callback):
         shown = self.count // columns * columns
         image = grid(images[:shown].cpu().numpy(), columns)
         save_image(image, self.folder / f"samples-{trainer.global_step:07d}.png")
+        self.display.show(image)
         for logger in media_loggers(trainer.loggers):
             logger.log_image("samples", [image], trainer.global_step)

@@ -1,5 +1,6 @@
 """Training from Python: every form of images trains alike, and the process is left as it was found."""
 
+import inspect
 import logging
 import os
 import random
@@ -10,13 +11,17 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import Dataset
 
 from pipelines import Generator, train, train_prior, train_tokenizer
-from pipelines.api import evaluate, extract_codes
-from pipelines.config.compose import composed_settings, override
+from pipelines.api import evaluate, extract_codes, reconstruct
+from pipelines.config.compose import Asked, composed_settings, flat
+from pipelines.config.conf import CONF
+from pipelines.config.overrides import override
 from pipelines.inputs.training_images import training_images
 from stage1_vqvae.files import read_json, read_yaml, sha256
 
@@ -155,7 +160,7 @@ def test_a_folder_and_mistakes_in_settings(tmp_path):
 
 def test_settings_are_those_of_the_command_line():
     given = {"stage2": "pixelcnn", "stage1": {"trainer": {"max_steps": 7}}, "label": "a b'c", "stage1.model.padding": 2}
-    settings = composed_settings("config", given)
+    settings = composed_settings("config", Asked.of(given), {})
     assert settings["stage2"]["model"]["_target_"] == "stage2_prior.pixelcnn.PixelCNN"
     assert settings["stage1"]["trainer"]["max_steps"] == 7
     assert settings["label"] == "a b'c"
@@ -163,6 +168,50 @@ def test_settings_are_those_of_the_command_line():
     assert override("data.image_size", (4, 6)) == "++data.image_size=[4,6]"
     assert override("stage2", "pixelcnn") == "stage2=pixelcnn"
     assert override("label", None) == "++label=null"
+
+
+def test_settings_as_overrides_or_as_composed_by_hydra_are_those_of_a_mapping(trained):
+    """The same run takes them all: a claim refuses any other."""
+    folder, settings, generator = trained
+    words = [override(key, value) for key, value in flat(settings)]
+    assert train(IMAGES, LABELS, output=folder, settings=words).fingerprint == generator.fingerprint
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=["data=numpy", "logger=csv", *words])
+    assert train(IMAGES, LABELS, output=folder, settings=config).fingerprint == generator.fingerprint
+    with pytest.raises(ValueError, match=r"batch_size: 8, now 4"):
+        train(IMAGES, LABELS, output=folder, settings=[*words, "stage1.batch_size=4"])
+    config.stage1.batch_size = 4
+    with pytest.raises(ValueError, match=r"batch_size: 8, now 4"):
+        train(IMAGES, LABELS, output=folder, settings=config)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"seed": 1, "settings": {"seed": 2}}, "seed: an argument says it already"),
+        ({"settings": ["output=elsewhere"]}, "output: an argument says it already"),
+        ({"settings": {"data.files": "x"}}, "data.files: an argument says it already"),
+        ({"validation": 0.2, "settings": {"data": {"validation": 0.1}}}, "data.validation: an argument says"),
+        ({"settings": "stage2=pixelcnn"}, "settings: keys and values, a list of overrides"),
+        ({"settings": ["stage2"]}, "stage2"),
+        ({"settings": OmegaConf.create({"seed": 0}), "experiment": "mnist5k"}, "experiment=mnist5k: compose"),
+        ({"validation": "0.2"}, "validation: a folder or file"),
+        ({"validation": float("nan")}, "validation is a number"),
+    ],
+)
+def test_what_is_said_twice_or_is_no_setting_is_refused(more, message, tmp_path):
+    with pytest.raises(ValueError, match=message) as error:
+        train(IMAGES, output=tmp_path / "run", **more)
+    assert "\n" not in str(error.value)
+
+
+def test_one_signature_with_each_function_s_own_result():
+    of_train, of_tokenizer = inspect.signature(train), inspect.signature(train_tokenizer)
+    assert list(of_train.parameters) == list(of_tokenizer.parameters)
+    assert "images" in of_train.parameters
+    assert (of_train.return_annotation, of_tokenizer.return_annotation) == ("Generator", "Tokenizer")
+    assert "python -m pipelines.train_stage1" in train_tokenizer.__doc__
+    assert "experiment: A recipe" in train_tokenizer.__doc__
 
 
 def test_the_process_is_left_as_it_was_found(trained):
@@ -231,3 +280,6 @@ def test_evaluate_gives_what_its_file_holds(trained):
     assert sections["reconstruction"]["psnr"] > 0
     with pytest.raises(ValueError, match="nn: no such key"):
         evaluate(folder, settings={"nn": 8})
+    metrics = reconstruct(folder)
+    assert metrics == read_json(folder / "reconstructions" / "metrics.json")
+    assert metrics["psnr"] == pytest.approx(sections["reconstruction"]["psnr"])

@@ -1,12 +1,16 @@
+import io
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.generator import Generator
+from stage1_vqvae import VQVAE
 from stage1_vqvae.files import read_yaml, write_yaml
+from stage1_vqvae.quantizers import EMAVectorQuantizer, Residual
 from stage2_prior.sampling.batch_invariance import BASE
 
 
@@ -177,6 +181,54 @@ def test_samples_are_a_sequence_that_compares_and_shows_itself(generator):
     assert samples.images_uint8.dtype == np.uint8
     assert len(repr(generator).splitlines()) == 3
     assert "28×28 images of 1 channels, 10 classes" in repr(generator)
+
+
+def test_samples_as_pictures_files_and_a_data_set(generator, tmp_path):
+    samples = generator.sample(5)
+    pixels = samples.images_uint8
+    assert np.array_equal(np.stack([np.asarray(one) for one in samples.to_pil()]), pixels[..., 0])
+    samples.save(tmp_path / "below" / "grid.png", columns=2)
+    picture = Image.open(tmp_path / "below" / "grid.png")
+    zoom = picture.width // 62  # two images of 28 pixels and three gaps of 2
+    assert picture.size == (62 * zoom, 92 * zoom)
+    assert np.array_equal(np.asarray(picture)[::zoom, ::zoom][62:90, 2:30], pixels[4, ..., 0])
+    samples.save(tmp_path / "samples.npz")
+    assert np.array_equal(np.load(tmp_path / "samples.npz")["images"], pixels)
+    rows = samples.to_dataset()
+    assert rows.column_names == ["image", "label", "codes"]
+    assert np.array_equal(np.asarray(rows[3]["image"]), pixels[3, ..., 0])
+    assert rows[3]["codes"] == samples.codes[3].tolist()
+    shown = Image.open(io.BytesIO(samples._repr_png_()))
+    assert shown.format == "PNG"
+    with pytest.raises(ValueError, match=r"path=x.txt: a name that ends in .png or .npz expected"):
+        samples.save("x.txt")
+
+
+def test_metrics_codebook_and_counts_are_those_of_numpy(generator):
+    images = generator.sample(6).images_uint8
+    metrics = generator.metrics(images)
+    decoded = generator.reconstruct(images).numpy().transpose(0, 2, 3, 1)
+    mse = ((2 * (decoded - images / 255.0)) ** 2).mean()
+    assert metrics["mse"] == pytest.approx(mse, rel=1e-4)
+    assert metrics["psnr"] == pytest.approx(10 * np.log10(4 / mse), rel=1e-4)
+    codes = generator.encode(images).numpy()
+    (counts,) = generator.code_counts(codes)
+    assert counts.tolist() == np.bincount(codes.ravel(), minlength=16).tolist()
+    assert metrics["usage"] == len(np.unique(codes)) / 16
+    (vectors,) = generator.codebook
+    assert vectors.shape == (16, 4)
+    latents = generator.tokenizer.levels[0].lookup(torch.from_numpy(codes).view(6, 4, 4))
+    assert np.array_equal(latents.permute(0, 2, 3, 1).reshape(6, 16, 4).numpy(), vectors.numpy()[codes])
+
+
+def test_the_codebooks_of_several_depths_add_up():
+    tokenizer = VQVAE((8, 8), 1, Residual(EMAVectorQuantizer(4, 6), depth=3), width=8, downsample_factor=4).eval()
+    codes = torch.randint(0, 6, (5, 12))
+    books = tokenizer.codebooks()
+    zero = sum(book[0] for book in books) / 3
+    found = sum(book[codes[:, 4 * depth : 4 * depth + 4]] for depth, book in enumerate(books)) - 2 * zero
+    latents = tokenizer.levels[0].lookup(codes.view(5, 3, 2, 2).permute(0, 2, 3, 1))
+    torch.testing.assert_close(latents.flatten(2).transpose(1, 2), found)
 
 
 def test_a_file_in_a_run_is_no_run(tiny_run):

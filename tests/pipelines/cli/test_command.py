@@ -11,9 +11,9 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pipelines.cli.command import plain
 from pipelines.cli.process import room_for_a_batch
 from pipelines.config.conf import CONF
+from pipelines.config.settings import plain_settings
 from tests.support.tiny import TINY
 
 
@@ -141,4 +141,4 @@ def test_output_is_absolute(monkeypatch, tmp_path):
         config = compose("config", overrides=["output=here"], return_hydra_config=True)
         HydraConfig.instance().set_config(config)
         config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-        assert Path(plain(config)["output"]) == tmp_path / "here"
+        assert Path(plain_settings(config)["output"]) == tmp_path / "here"

@@ -158,6 +158,9 @@ def test_generator_completes(generator):
     assert torch.equal(drawn.labels, samples.labels)
     torch.testing.assert_close(drawn.images, generator.decode(drawn.codes))
     assert generator.complete(samples.codes, keep[0]).labels.tolist() == [-1] * 6
+    by_pixels = np.arange(28)[None].repeat(28, 0) < 14
+    for left in (by_pixels, torch.arange(16) % 4 < 2):
+        assert generator.complete(samples.codes, left, seed=3) == generator.complete(samples.codes, "left", seed=3)
     nothing = torch.zeros(generator.layout.length, dtype=torch.bool)
     assert torch.equal(generator.complete(samples.codes, nothing, samples.labels, seed=1).codes, samples.codes)
 
