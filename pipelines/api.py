@@ -66,6 +66,8 @@ def training_settings(
         if asked.config is not None:
             raise ValueError(f"experiment={experiment}: compose the configuration with it, or leave one of them out")
         fixed["experiment"] = experiment
+    if asked.config is not None and asked.config.get("budget") is not None:
+        raise ValueError("budget: give settings as keys and values, not a configuration in which nothing is left open")
     if images is not None:
         size, channels = asked.value("data.image_size"), asked.value("data.channels")
         for key, value in data_keys(images, labels, validation, folder / "data", size, channels).items():

@@ -18,8 +18,8 @@ from pipelines.budget.rules import Choice, Facts
 from pipelines.budget.timing import prior_step, seconds_per_step, tokenizer_step
 from pipelines.cli.console import console
 from pipelines.config.compose import settings_from
-from pipelines.config.overrides import override
 from pipelines.config.instantiate import build
+from pipelines.config.overrides import override
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.distributed.hardware import Hardware
@@ -89,9 +89,8 @@ class Planner:
         self.settings = settings
         self.path = RunFolder(Path(settings["output"])).path / BUDGET
         self.seconds = None if settings["budget"] is None else seconds_of(str(settings["budget"]))
-        self.asked = tuple(
-            word for word in settings.get("overrides", ()) if not word.startswith(("output=", "budget="))
-        )
+        words = settings.get("overrides") or ()
+        self.asked = tuple(word for word in words if not word.lstrip("+").startswith(("output=", "budget=")))
         self.is_new = not self.path.exists()
 
     def whole(self, images: RunImages) -> tuple[Settings, RunImages]:

@@ -195,6 +195,7 @@ def test_settings_as_overrides_or_as_composed_by_hydra_are_those_of_a_mapping(tr
         ({"settings": "stage2=pixelcnn"}, "settings: keys and values, a list of overrides"),
         ({"settings": ["stage2"]}, "stage2"),
         ({"settings": OmegaConf.create({"seed": 0}), "experiment": "mnist5k"}, "experiment=mnist5k: compose"),
+        ({"settings": OmegaConf.create({"budget": "1h"})}, "budget: give settings as keys and values"),
         ({"validation": "0.2"}, "validation: a folder or file"),
         ({"validation": float("nan")}, "validation is a number"),
     ],
