@@ -32,7 +32,7 @@ from stage1_vqvae.data.shards import MemoryMappedImages
 from stage1_vqvae.data.value_range import describe_range, range_of
 
 # Part of every key: raise it when the same source would decode to other pixels, or a folder holds other files.
-_VERSION = 4
+_VERSION = 5
 QUARANTINE = "quarantine.csv"
 
 
@@ -189,6 +189,8 @@ class ImageCache:
             decoder = Decoder(images.originals, preprocessing)
             title = f"{'Decoding' if keep else 'Checking'} {name}, {split}"
             found = DecodingPass(decoder, images.labels, folder / split, keep).run(split, title)
+            if images.files is not None:
+                np.save(folder / split / "files.npy", images.files[np.load(folder / split / "rows.npy")])
             bad += found.left_out
             traits += found.traits
         write_left_out(folder / QUARANTINE, bad)
@@ -215,7 +217,9 @@ class ImageCache:
             reader: ImageReader = MemoryMappedImages(target / split, shards, shape)
             if source is not None:
                 reader = SelectedImages(Decoder(source.splits[split].originals, preprocessing), rows)
-            splits[split] = LabelledImages(reader, labels, digests, moments)
+            files = target / split / "files.npy"
+            numbers = np.load(files, allow_pickle=False) if files.exists() else None
+            splits[split] = LabelledImages(reader, labels, digests, moments, numbers)
         left_out, notes = read_left_out(target / QUARANTINE), tuple(manifest["notes"])
         return ImageSet(splits, tuple(manifest["class_names"]), value_range, left_out, notes)
 

@@ -33,12 +33,14 @@ class LabelledImages:
         labels: int64 ``[N]``, class index, -1 where there is none.
         digests: uint8 ``[N, 32]``, the SHA-256 of each image's pixels.
         moments: float64 ``[N, 2]``, the mean of each image's pixels in [-1, 1] and of their squares.
+        files: int64 ``[N]``, a number for the file that each image is a frame of; None where each has its own.
     """
 
     reader: ImageReader
     labels: NDArray[np.int64]
     digests: NDArray[np.uint8]
     moments: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    files: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from stage1_vqvae.data.originals import Content, Original, Originals, printable
 from stage1_vqvae.data.preprocessing import Preprocessing, is_wide
+from stage1_vqvae.data.wide_colour import has_wide_colour, raw_mode, read_wide_colour
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 """What is decoded. PIL knows more, among them formats that it hands to other programs."""
@@ -41,9 +43,9 @@ class UnreadableImage(ValueError):
 class Trait(Enum):
     """What decoding does to some images that their owner may not expect; the value names such images."""
 
-    WIDE = "images of more than 8 bits of grey"
-    WIDE_COLOUR = "images of more than 8 bits a colour, of which the upper 8 are read"
-    FRAMES = "images of several frames or pages, of which the first is taken"
+    WIDE = "images of more than 8 bits a channel"
+    UPPER_BITS = "images of more than 8 bits a channel in a form of which only the upper 8 can be read"
+    FRAMES = "images of several frames or pages, of which the first is taken (data=folder data.frames=all takes each)"
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,11 @@ def decode(original: Original, preprocessing: Preprocessing) -> Decoded:
         UnreadableImage: If it is missing or is no image that can be read.
     """
     try:
-        with _opened(original.content) as image:
-            traits = _traits(image)  # before decoding, which forgets the file's own form
-            if preprocessing.draft and isinstance(image, JpegImageFile):
+        with _opened(original) as image:
+            traits = _traits(image, original.frame)  # before decoding, which forgets the file's own form
+            if isinstance(image, Image.Image) and has_wide_colour(image):
+                image = _narrowed(read_wide_colour(partial(_at_frame, original)), preprocessing)
+            elif preprocessing.draft and isinstance(image, JpegImageFile):
                 side = 2 * max(preprocessing.height, preprocessing.width)  # of both: the image may yet be turned
                 image.draft(None, (side, side))
             return Decoded(preprocessing(image), traits)
@@ -145,10 +149,13 @@ def _decode_or_error(original: Original, preprocessing: Preprocessing) -> Decode
 def wide_values(original: Original) -> NDArray[Any] | None:
     """Returns the finite values of an image of more than 8 bits; None of another, or where it cannot be read."""
     try:
-        with _opened(original.content) as image:
-            if Trait.WIDE not in _traits(image):
+        with _opened(original) as image:
+            if Trait.WIDE not in _traits(image, original.frame):
                 return None
-            values = np.asarray(image)
+            if isinstance(image, Image.Image) and has_wide_colour(image):
+                values = _colours(read_wide_colour(partial(_at_frame, original)))
+            else:
+                values = np.asarray(image)
     except Exception:  # said when the image is decoded
         return None
     finite = values[np.isfinite(values)]
@@ -156,52 +163,76 @@ def wide_values(original: Original) -> NDArray[Any] | None:
 
 
 @contextmanager
-def _opened(content: Content) -> Iterator[Image.Image | NDArray[Any]]:
+def _opened(original: Original) -> Iterator[Image.Image | NDArray[Any]]:
     """Opens an image whose header promises no more than can be decoded, and whose checksums hold where it has any."""
+    content = original.content
     if content is None:
         raise ValueError("there is no image")
     if isinstance(content, np.ndarray):
         yield content
         return
-    with _checked(content) as image:
+    with _checked(original) as image:
         yield image
 
 
-def _checked(content: bytes | Path) -> Image.Image:
-    image = _open(content)
+def _checked(original: Original) -> Image.Image:
+    image = _at_frame(original)
     if image.width * image.height > MOST_PIXELS:
         image.close()
         raise ValueError(f"{image.width}×{image.height} pixels, at most {MOST_PIXELS:,} are decoded")
-    if image.format != "PNG":
+    if image.format != "PNG" or original.frame:
         return image
     with image:
         image.verify()  # decoding does not look at the checksums
-    return _open(content)
+    return _at_frame(original)
+
+
+def _at_frame(original: Original) -> Image.Image:
+    """Opens an image of an original that is a file or its bytes."""
+    assert isinstance(original.content, bytes | Path)
+    image = _open(original.content)
+    if original.frame:
+        image.seek(original.frame)
+    return image
+
+
+def frames_in(path: Path) -> int:
+    """Returns the number of frames or pages of an image file; 1 of one that cannot be read, which decoding says."""
+    try:
+        with _open(path) as image:
+            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:
+        return 1
 
 
 def _open(content: bytes | Path) -> Image.Image:
     return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS)
 
 
-def _traits(image: Image.Image | NDArray[Any]) -> frozenset[Trait]:
+def _colours(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """The channels ``[H, W, C]`` without that of transparency, which has a range of its own."""
+    return values[..., : 1 if values.shape[2] == 2 else 3]
+
+
+def _narrowed(values: NDArray[np.uint16], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Channels of 16 bits as 8 bits: colours by the range of the set, transparency by that of its type."""
+    colours = _colours(values)
+    alpha = np.rint(values[..., colours.shape[2] :] / 257).astype(np.uint8)
+    return np.concatenate([preprocessing.eight_bits(colours), alpha], axis=2)
+
+
+def _traits(image: Image.Image | NDArray[Any], frame: int | None) -> frozenset[Trait]:
     if isinstance(image, np.ndarray):
         return frozenset() if image.dtype == np.uint8 else frozenset({Trait.WIDE})
     found = set()
-    if is_wide(image):
+    if is_wide(image) or has_wide_colour(image):
         found.add(Trait.WIDE)
-    elif _has_wide_channels(image):
-        found.add(Trait.WIDE_COLOUR)
+    elif raw_mode(image):
+        found.add(Trait.UPPER_BITS)
     # A photograph's second picture (MPO) is a thumbnail or a depth map: nobody misses it.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    if frame is None and image.format != "MPO" and getattr(image, "is_animated", False):
         found.add(Trait.FRAMES)
     return frozenset(found)
-
-
-def _has_wide_channels(image: Image.Image) -> bool:
-    """Whether a file holds 16 bits a channel, which PIL names in the raw mode of its tiles (``RGB;16B``)."""
-    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    arguments = (tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in tiles)
-    return any(isinstance(name, str) and ";16" in name for names in arguments for name in names)
 
 
 def _reason(content: Content, error: Exception) -> str:

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import MofNCompleteColumn, Progress
 
 from stage1_vqvae.data.decoding import Decoded, Decoder, Trait, UnreadableImage
 from stage1_vqvae.data.originals import LeftOut, printable
 from stage1_vqvae.data.shards import shard_path, write_shard
 from stage1_vqvae.files import replacing
 from stage1_vqvae.processors import processors
+from stage1_vqvae.progress import Progress
 
 _CHUNK = 64
 SHARD_BYTES = 2**28
@@ -80,10 +80,10 @@ class DecodingPass:
         count = len(self.labels)
         shards = [np.arange(start, min(start + self._size, count)) for start in range(0, count, self._size)]
         missing = [number for number in range(len(shards)) if not self._facts(number).exists()]
-        with progress() as bar:
-            task = bar.add_task(title, total=count, completed=count - sum(len(shards[number]) for number in missing))
+        done = count - sum(len(shards[number]) for number in missing)
+        with Progress(title, count, done, "images") as progress:
             for number in missing:
-                self._decode(number, shards[number], lambda images: bar.advance(task, images))
+                self._decode(number, shards[number], progress.advance)
         facts = [_read_facts(self._facts(number)) for number in range(len(shards))]
         traits = sum((Counter(_traits(each)) for each in facts), Counter[Trait]())
         if Trait.WIDE in traits and self.decoder.preprocessing.value_range is None:
@@ -207,14 +207,8 @@ def with_progress(
     rows: NDArray[np.int64], work: Callable[[NDArray[np.int64]], _Result], title: str
 ) -> Iterator[_Result]:
     """Works on chunks of rows in threads, with a progress bar; yields the results in order."""
-    with progress() as bar:
-        task = bar.add_task(title, total=len(rows))
-        yield from in_chunks(rows, work, lambda images: bar.advance(task, images))
-
-
-def progress() -> Progress:
-    """A bar with the number of images done and the time left."""
-    return Progress(*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(title, len(rows), unit="images") as progress:
+        yield from in_chunks(rows, work, progress.advance)
 
 
 def in_chunks(

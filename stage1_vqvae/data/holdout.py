@@ -63,7 +63,8 @@ def divide(
         validation = train
         try:
             if holdout == "content":
-                held = hold_out_by_content(train.labels, train.digests, fraction)
+                digests = train.digests if train.files is None else shared_digests(train.digests, train.files)
+                held = hold_out_by_content(train.labels, digests, fraction)
             else:
                 held = hold_out_by_position(train.labels, fraction)
         except ValueError as error:
@@ -109,6 +110,32 @@ def hold_out_by_content(labels: NDArray[np.int64], digests: NDArray[np.uint8], f
         spare = ranks[~np.isin(ranks, last)]
         held = ranks == (spare if len(spare) else ranks).min()
     return held
+
+
+def shared_digests(digests: NDArray[np.uint8], files: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Gives images that have to stand on one side one digest, the least of theirs.
+
+    Args:
+        digests: uint8 ``[N, 32]``, a SHA-256 for each image; exact copies stand together.
+        files: int64 ``[N]``, the file that each image is a frame of; frames of one file stand together.
+
+    Returns:
+        uint8 ``[N, 32]``.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, contents = np.unique(digests, axis=0, return_inverse=True)  # in the order of the digests
+    _, numbers = np.unique(files, return_inverse=True)
+    links = coo_array((np.ones(len(files), dtype=bool), (contents, contents.max() + 1 + numbers)))
+    links.resize((contents.max() + numbers.max() + 2,) * 2)
+    _, groups = connected_components(links, directed=False)
+    of_image = groups[contents]
+    least = np.full(of_image.max() + 1, len(digests))
+    np.minimum.at(least, of_image, contents)
+    first = np.zeros(contents.max() + 1, dtype=np.int64)
+    first[contents] = np.arange(len(digests))
+    return digests[first[least[of_image]]]
 
 
 def hold_out_by_position(labels: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:

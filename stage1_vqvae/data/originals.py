@@ -20,10 +20,12 @@ class Original:
     Attributes:
         content: The image.
         where: What messages and lists call it: a path, or a row of a file.
+        frame: Number of the frame or page of an encoded image; None for the first, of one that may have more.
     """
 
     content: Content
     where: str
+    frame: int | None = None
 
 
 class Originals(Protocol):
@@ -51,10 +53,17 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class OriginalSplit:
-    """The images of one split and their labels, int64 ``[N]``: the class, or -1 where there is none."""
+    """The images of one split.
+
+    Attributes:
+        originals: The images.
+        labels: int64 ``[N]``: the class, or -1 where there is none.
+        files: int64 ``[N]``: a number for the file that each image is a frame of; None where each has its own.
+    """
 
     originals: Originals
     labels: NDArray[np.int64]
+    files: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,25 @@ class Files:
     def fetch(self, rows: NDArray[np.int64]) -> list[Original]:
         """Returns the paths of rows ``[n]``."""
         return [Original(self._paths[row], printable(self._paths[row])) for row in rows.tolist()]
+
+
+class Frames:
+    """Images of which each is a frame or a page of a file, those of ``paths[i]`` being ``counts[i]``."""
+
+    def __init__(self, paths: list[Path], counts: list[int]) -> None:
+        self._paths = paths
+        self.files = np.repeat(np.arange(len(paths)), counts)
+        self._first = np.cumsum([0, *counts])
+
+    def fetch(self, rows: NDArray[np.int64]) -> list[Original]:
+        """Returns paths and frames of rows ``[n]``."""
+        found = []
+        for row, file in zip(rows.tolist(), self.files[rows].tolist(), strict=True):
+            frame = row - int(self._first[file])
+            where = printable(self._paths[file])
+            alone = self._first[file + 1] - self._first[file] == 1
+            found.append(Original(self._paths[file], where if alone else f"{where} frame {frame}", frame))
+        return found
 
 
 class Pixels:

@@ -16,10 +16,10 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 class Preprocessing:
     """Converts an image of any mode and size to uint8 ``[height, width, channels]``.
 
-    In this order: the EXIF orientation is applied; the first frame is taken; values of more than 8 bits are scaled
-    to 8 bits; transparency is composited on white where `channels` has no room for it; the mode becomes grey
-    (1 channel), grey and alpha (2), RGB (3) or RGBA (4); the largest centred box of the target's aspect is resized
-    to the target (bicubic, antialiased), which is resizing the shorter side and cropping the centre.
+    In this order: the EXIF orientation is applied; values of more than 8 bits are scaled to 8 bits; transparency is
+    composited on white where `channels` has no room for it; the mode becomes grey (1 channel), grey and alpha (2), RGB
+    (3) or RGBA (4); the largest centred box of the target's aspect is resized to the target (bicubic, antialiased),
+    which is resizing the shorter side and cropping the centre.
 
     Args:
         height: Of the result, in pixels.
@@ -70,13 +70,18 @@ class Preprocessing:
     def _standard_mode(self, image: Image.Image | NDArray[Any]) -> Image.Image:
         """Converts to mode L, LA, RGB or RGBA without losing range or exposing transparent colour."""
         if isinstance(image, np.ndarray):
-            return _standard_mode(_from_pixels(self._eight_bits(image)))
+            return _standard_mode(_from_pixels(self.eight_bits(image)))
         image = ImageOps.exif_transpose(image)
         if is_wide(image):
-            return Image.fromarray(self._eight_bits(np.asarray(image)))
+            return Image.fromarray(self.eight_bits(np.asarray(image)))
         return _standard_mode(image)
 
-    def _eight_bits(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+    def eight_bits(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """Scales values of any shape to 0 to 255.
+
+        Raises:
+            ValueError: If a value is no number, or lies outside of what its type is known to hold.
+        """
         if values.dtype == np.uint8:
             return values
         wide = values.astype(np.float64)

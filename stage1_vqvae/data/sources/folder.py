@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stage1_vqvae.data.decoding import frames_in
 from stage1_vqvae.data.folders import find_images
-from stage1_vqvae.data.originals import Files, OriginalSet, OriginalSplit, printable
+from stage1_vqvae.data.originals import Files, Frames, OriginalSet, OriginalSplit, printable
 from stage1_vqvae.data.sources.base import Found, ImageSource
 
 
@@ -23,11 +26,14 @@ class Folder(ImageSource):
         class_folders: Whether folders name classes; false trains without labels.
         split_folders: Whether folders named train, validation, test and the like are splits; false takes every folder
             at the top for a class.
+        frames: Of a file that holds several frames or pages (an animation, a TIFF stack), the ``first``, or ``all`` as
+            images of their own. Those of one file are held back together or not at all, by their content.
     """
 
     files: str
     class_folders: bool = True
     split_folders: bool = True
+    frames: Literal["first", "all"] = "first"
 
     def find(self) -> Found:
         """Lists the folder."""
@@ -36,17 +42,25 @@ class Folder(ImageSource):
             "labels": files.labels,
             "class_names": files.class_names,
             "files": {split: file_identity(paths) for split, paths in files.paths.items()},
+            **({"frames": self.frames} if self.frames != "first" else {}),
         }
 
         def read() -> OriginalSet:
             splits = {
-                split: OriginalSplit(Files(paths), np.array(files.labels[split], dtype=np.int64))
+                split: self._split(paths, np.array(files.labels[split], dtype=np.int64))
                 for split, paths in files.paths.items()
             }
             return OriginalSet(splits, files.class_names)
 
         name = f"folder {printable(Path(self.files).expanduser().resolve().name)}"
         return Found(name, identity, read, files.left_out, files.notes)
+
+    def _split(self, paths: list[Path], labels: NDArray[np.int64]) -> OriginalSplit:
+        """Images of a split, of files with these labels."""
+        if self.frames == "first":
+            return OriginalSplit(Files(paths), labels)
+        frames = Frames(paths, [frames_in(path) for path in paths])
+        return OriginalSplit(frames, labels[frames.files], frames.files)
 
 
 def file_identity(paths: Iterable[Path]) -> list[tuple[str, int, int]]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stage1_vqvae.data.decoding import FORMATS, SUFFIXES, Decoder, Trait, UnreadableImage, decode, read_file
-from stage1_vqvae.data.originals import Files, Original, Pixels
+from stage1_vqvae.data.decoding import FORMATS, SUFFIXES, Decoder, Trait, UnreadableImage, decode, frames_in, read_file
+from stage1_vqvae.data.originals import Files, Frames, Original, Pixels
 from stage1_vqvae.data.preprocessing import Preprocessing
 
 GREY = Preprocessing(4, 4, 1)
@@ -44,8 +44,9 @@ def frames(form: str) -> bytes:
         (saved(Image.new("RGB", (4, 4)), "PNG"), set()),
         (saved(Image.new("RGB", (4, 4)), "JPEG"), set()),
         (png16(0, [4095]), {Trait.WIDE}),
-        (png16(2, [4095, 0, 0]), {Trait.WIDE_COLOUR}),
-        (png16(4, [4095, 65535]), {Trait.WIDE_COLOUR}),
+        (png16(2, [4095, 0, 0]), {Trait.WIDE}),
+        (png16(4, [4095, 65535]), {Trait.WIDE}),
+        (png16(6, [4095, 0, 0, 65535]), {Trait.WIDE}),
         (saved(Image.fromarray(np.ones((4, 4), dtype=np.float32)), "TIFF"), {Trait.WIDE}),
         (frames("TIFF"), {Trait.FRAMES}),
         (frames("GIF"), {Trait.FRAMES}),
@@ -73,11 +74,56 @@ def test_one_range_of_values_for_a_set() -> None:
     assert decode(Original(grey, ""), form).pixels.max() == 7
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits_in_a_tiff(compression: str | None, order: str, channels: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    levels = np.random.default_rng(channels).integers(0, 65536, (4, 4, channels), dtype=np.uint16)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, levels, compression=compression, byteorder=order, photometric="rgb", planarconfig="contig")
+    form = Preprocessing(4, 4, channels, (100.0, 60000.0))
+    expected = np.rint((np.clip(levels.astype(float), 100, 60000) - 100) * 255 / 59900)
+    expected[..., 3:] = np.rint(levels[..., 3:] / 257)
+    assert decode(Original(buffer.getvalue(), ""), form).pixels.tolist() == expected.tolist()
+
+
+def test_colours_of_16_bits_in_a_png() -> None:
+    form = Preprocessing(4, 4, 3, (0.0, 4095.0))
+    assert decode(Original(png16(2, [4095, 2048, 5]), ""), form).pixels[0, 0].tolist() == [255, 128, 0]
+    grey = Preprocessing(4, 4, 2, (0.0, 4095.0))
+    assert decode(Original(png16(4, [2048, 65535]), ""), grey).pixels[0, 0].tolist() == [128, 255]
+    clear = Preprocessing(4, 4, 4, (0.0, 4095.0))  # a range of the colours is none of transparency
+    assert decode(Original(png16(6, [4095, 0, 2048, 32896]), ""), clear).pixels[0, 0].tolist() == [255, 0, 128, 128]
+    assert decode(Original(png16(2, [65535, 257, 128]), ""), Preprocessing(4, 4, 3)).pixels[0, 0].tolist() == [
+        255,
+        1,
+        0,
+    ]
+
+
+def test_frames_are_decoded_by_their_numbers(tmp_path: Path) -> None:
+    for form, name in (("TIFF", "a.tif"), ("GIF", "a.gif"), ("WEBP", "a.webp"), ("PNG", "a.png"), ("MPO", "a.jpg")):
+        path = tmp_path / name
+        path.write_bytes(frames(form))
+        assert frames_in(path) == (1 if form == "MPO" else 2)
+    (tmp_path / "b.png").write_text("no image")
+    assert frames_in(tmp_path / "b.png") == 1
+    originals = Frames([tmp_path / "a.tif", tmp_path / "b.png", tmp_path / "a.gif"], [2, 1, 2])
+    assert originals.files.tolist() == [0, 0, 1, 2, 2]
+    found = originals.fetch(np.array([4, 0, 2]))
+    assert [original.where.rpartition("/")[2] for original in found] == ["a.gif frame 1", "a.tif frame 0", "b.png"]
+    images = [decode(original, Preprocessing(4, 4, 3)) for original in found[:2]]
+    assert [image.pixels[0, 0].tolist() for image in images] == [[0, 0, 255], [255, 0, 0]]
+    assert not any(image.traits for image in images)
+
+
 def test_extremes_are_those_of_wide_images_alone(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{number}.png" for number in range(4)]
-    for path, content in zip(paths, [png16(0, [7]), saved(Image.new("L", (4, 4)), "PNG"), b"no image"], strict=False):
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    contents = [png16(0, [7]), saved(Image.new("L", (4, 4)), "PNG"), b"no image", png16(6, [300, 4000, 20, 65535])]
+    for path, content in zip(paths, contents, strict=False):
         path.write_bytes(content)
-    assert Decoder(Files(paths), GREY).extremes(np.arange(4)) == [(7.0, 7.0)]
+    assert Decoder(Files(paths), GREY).extremes(np.arange(5)) == [(7.0, 7.0), (20.0, 4000.0)]
     values = np.array([[[0.5, np.nan]], [[np.nan, np.nan]], [[2.0, -1.0]]])
     assert Decoder(Pixels(values, "array"), GREY).extremes(np.arange(3)) == [(0.5, 0.5), (-1.0, 2.0)]
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stage1_vqvae.data.dataset import ImageSet, LabelledImages
-from stage1_vqvae.data.holdout import divide, hold_out_by_content, hold_out_by_position
+from stage1_vqvae.data.holdout import divide, hold_out_by_content, hold_out_by_position, shared_digests
 
 
 def digests(contents: list[int]) -> NDArray[np.uint8]:
@@ -134,3 +134,16 @@ def test_by_position_it_is_scattered_and_stays_the_same() -> None:
 def test_by_position_tiny_sets_keep_something_on_both_sides(count: int) -> None:
     for fraction in (0.001, 0.999):
         assert 0 < hold_out_by_position(np.zeros(count, dtype=np.int64), fraction).sum() < count
+
+
+@settings(deadline=None)  # the first call imports scipy
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
+def test_frames_of_a_file_and_copies_share_the_least_of_their_digests(images: list[tuple[int, int]]) -> None:
+    contents, files = (list(values) for values in zip(*images, strict=True))
+    own = digests(contents)
+    expected = [digest.tobytes() for digest in own]
+    for _ in images:  # spread over what is linked until nothing changes
+        for one, (content, file) in enumerate(images):
+            linked = [other for other, (c, f) in enumerate(images) if c == content or f == file]
+            expected[one] = min(expected[other] for other in linked)
+    assert [digest.tobytes() for digest in shared_digests(own, np.array(files))] == expected

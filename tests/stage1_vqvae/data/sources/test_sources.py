@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from pipelines.config.instantiate import build
 from stage1_vqvae.data import Augmentation, Folder, Hub, ImageData, ImageSource, ImageSplit, Mnist5k, Parquet
+from stage1_vqvae.data.decoding import Trait
 from tests.support.tiny import compose
 
 NAMES = ["airplane", "automobile", "bird"]
@@ -340,7 +341,7 @@ def test_what_a_person_should_know_comes_from_the_cache_too(tmp_path: Path) -> N
         first.notes
         == again.notes
         == (
-            "images of more than 8 bits of grey: 6; values from 0 to 3500, of which 0 becomes black and 4095 white, "
+            "images of more than 8 bits a channel: 6; values from 0 to 3500, of which 0 becomes black and 4095 white, "
             "256 levels in all",
         )
     )
@@ -349,6 +350,26 @@ def test_what_a_person_should_know_comes_from_the_cache_too(tmp_path: Path) -> N
     streamed = Folder(files=str(tmp_path / "photos"), **common(tmp_path, channels=1, cache_gib=0.0)).open()
     assert levels(streamed.train) == levels(again.train)
     assert (len(again.left_out), again.unreadable) == (1, 0)
+
+
+def test_frames_are_images_of_their_own_if_asked_for(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        for number in range(8):
+            path = tmp_path / "photos" / label / f"{number}.gif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shades = [Image.new("L", (7, 9), 16 * number + 8 * (label == "dog") + frame) for frame in range(3)]
+            shades[0].save(path, save_all=True, append_images=shades[1:])
+    first = Folder(files=str(tmp_path / "photos"), **common(tmp_path, channels=1)).open()
+    assert len(first.train) + len(first.validation) == 16
+    assert first.notes == (f"{Trait.FRAMES.value}: 16",)
+    source = Folder(files=str(tmp_path / "photos"), frames="all", **common(tmp_path, channels=1, validation=0.3))
+    for images in (source.open(), source.open()):  # the second time from the cache
+        held, trained = levels(images.validation), levels(images.train)
+        assert sorted(held + trained) == [8 * file + frame for file in range(16) for frame in range(3)]
+        assert not {level // 8 for level in held} & {level // 8 for level in trained}
+        assert held
+        assert images.train.labels.tolist() == [level // 8 % 2 for level in trained]
+        assert images.notes == ()
 
 
 def test_the_variance_is_that_of_the_training_pixels(tmp_path: Path) -> None:
