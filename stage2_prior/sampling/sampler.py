@@ -204,7 +204,9 @@ def process_logits(logits: Tensor, settings: SamplingSettings, codes: Tensor) ->
         settings: What to apply.
         codes: The codes before, int64 ``[B, t]``.
     """
-    if settings.temperature != 1:
+    if settings.temperature == 0:
+        logits = keep_top_k(logits, 1)
+    elif settings.temperature != 1:
         logits = logits / settings.temperature
     if settings.top_k is not None:
         logits = keep_top_k(logits, settings.top_k)

@@ -25,7 +25,7 @@ class SamplingSettings:
     one before left.
 
     Attributes:
-        temperature: Divides the logits; towards 0 only the likeliest code is drawn.
+        temperature: Divides the logits; 0 is greedy: the likeliest code is taken.
         top_k: Keep the k likeliest codes; None keeps all.
         top_p: Keep the likeliest codes that hold this share of probability (arXiv 1904.09751); None or 1 keeps all.
         min_p: Keep codes at least this many times as likely as the likeliest (arXiv 2407.01082); None or 0 keeps all.
@@ -63,8 +63,8 @@ class SamplingSettings:
         if self.guidance_interval is not None:
             object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
         object.__setattr__(self, "processors", tuple(self.processors))
-        if not LOWEST_TEMPERATURE <= self.temperature < math.inf:
-            raise ValueError(f"temperature is at least {LOWEST_TEMPERATURE}, got {self.temperature}")
+        if self.temperature != 0 and not LOWEST_TEMPERATURE <= self.temperature < math.inf:
+            raise ValueError(f"temperature is 0, or at least {LOWEST_TEMPERATURE}, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is at least 1, or null for all codes, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:

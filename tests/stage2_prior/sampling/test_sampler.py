@@ -289,7 +289,7 @@ def test_drawn_codes_can_be_trained_on(prior):
 
 def test_low_temperature_takes_the_likeliest(prior):
     labels = torch.tensor([0, 1])
-    for temperature in (1e-4, 1e-30):
+    for temperature in (1e-4, 1e-30, 0.0):
         cold = sample(prior, labels, image_noise(0, range(2), 6), SamplingSettings(temperature=temperature)).codes
         assert torch.equal(prior(cold, labels).argmax(-1), cold)
 
