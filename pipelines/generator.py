@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipelines.artifacts.models import load_prior, load_tokenizer, recipe
-from pipelines.artifacts.run_folder import RunFolder
+from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.instantiate import check
 from pipelines.distributed.devices import find_device
 from pipelines.inputs.codes import prefix_codes
@@ -49,6 +49,7 @@ class Generator:
         settings: How the recipe samples: what :meth:`sample` does unless told otherwise.
         fingerprint: Of the prior, which covers the tokenizer's.
         class_counts: Training images of each class; empty where that is not known.
+        step: Of the checkpoint that the prior is of, where its training has not ended; None of a finished one.
     """
 
     tokenizer: Tokenizer
@@ -57,10 +58,11 @@ class Generator:
     settings: SamplingSettings
     fingerprint: str
     class_counts: tuple[int, ...] = ()
+    step: int | None = None
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()) -> Generator:
-        """Load a run's folder.
+        """Load a run's folder; of a prior that still trains the newest checkpoint.
 
         Args:
             folder: What a pipeline left.
@@ -80,11 +82,21 @@ class Generator:
         except ValueError as error:
             raise ValueError(f"device={device}: {error}; without device= the best one is taken") from error
         tokenizer, saved_tokenizer = load_tokenizer(run.tokenizer, trust)
-        prior, saved_prior = load_prior(run.prior, saved_tokenizer.fingerprint, trust)
-        names = tuple(saved_prior.config["class_names"])
-        counts = tuple(saved_prior.config.get("class_counts", ()))
-        settings = recipe(saved_prior.config["sampling"], trust)
-        return cls(tokenizer.to(where), prior.to(where), names, settings, saved_prior.fingerprint, counts)
+        unfinished = None
+        if not finished(run.prior):
+            from pipelines.artifacts.unfinished import find_unfinished  # imports Lightning's checkpoints
+
+            unfinished = find_unfinished(run, saved_tokenizer.fingerprint, trust)
+        if unfinished is None:
+            prior, saved = load_prior(run.prior, saved_tokenizer.fingerprint, trust)
+            known: Mapping[str, Any] = saved.config
+            fingerprint, step = saved.fingerprint, None
+        else:
+            prior, known = unfinished.prior, unfinished.config
+            fingerprint, step = unfinished.fingerprint, unfinished.step
+        names, counts = tuple(known["class_names"]), tuple(known.get("class_counts", ()))
+        settings = recipe(known["sampling"], trust)
+        return cls(tokenizer.to(where), prior.to(where), names, settings, fingerprint, counts, step)
 
     @property
     def layout(self) -> CodeLayout:

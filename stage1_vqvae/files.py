@@ -138,6 +138,10 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} is not valid JSON ({error})") from error
 
 
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The one in C takes a tenth of the time; PyYAML is also built without it."""
+
+
 def read_yaml(path: str | Path) -> Any:
     """Plain data of a YAML file.
 
@@ -145,7 +149,7 @@ def read_yaml(path: str | Path) -> Any:
         ValueError: If it is not YAML.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 

@@ -34,6 +34,23 @@ DESCRIPTIVE = ("class_counts", "class_names", "data", "sampling")
 """What a configuration says of a model that changes none of its numbers."""
 
 
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """The ``config.yaml`` of a ``kind`` of model, by the names of today.
+
+    Raises:
+        ValueError: If it is of something else, or of a format that this version does not read.
+    """
+    config = read_yaml(folder / "config.yaml")
+    if not isinstance(config, dict) or config.get("kind") != kind or config.get("format") not in READABLE:
+        found = {key: config.get(key) for key in ("kind", "format", "version")} if isinstance(config, dict) else config
+        raise ValueError(
+            f"{folder}/config.yaml: kind {kind}, format {' or '.join(map(str, READABLE))} expected, got {found}: "
+            "use the version that wrote it, or train again"
+        )
+    named: dict[str, Any] = modernised(config)
+    return named
+
+
 @dataclass(frozen=True)
 class Saved:
     """A model's folder, ``config.yaml`` beside ``model.safetensors``, read and checked."""
@@ -53,16 +70,7 @@ class Saved:
         for name in ("config.yaml", "model.safetensors"):
             if not (folder / name).is_file():
                 raise ValueError(f"{folder} holds no finished {kind} ({name} is missing): train it first")
-        config = read_yaml(folder / "config.yaml")
-        if not isinstance(config, dict) or config.get("kind") != kind or config.get("format") not in READABLE:
-            found = (
-                {key: config.get(key) for key in ("kind", "format", "version")} if isinstance(config, dict) else config
-            )
-            raise ValueError(
-                f"{folder}/config.yaml: kind {kind}, format {' or '.join(map(str, READABLE))} expected, got {found}: "
-                "use the version that wrote it, or train again"
-            )
-        return cls(folder, modernised(config), fingerprint(folder))
+        return cls(folder, read_config(folder, kind), fingerprint(folder))
 
     def weights(self, model: type[nn.Module]) -> dict[str, Tensor]:
         """The weights by the names that a class of models has for them today.
@@ -114,12 +122,16 @@ def save_model(
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with replacing(folder / "model.safetensors") as temporary:
         temporary.write_bytes(save(weights))
-    described = {key: with_defaults(value, trust, but=config) for key, value in config.items()}
-    head = {"kind": kind, "format": FORMAT, "version": version_of("vqvae-prior")}
-    if "data" in described:
-        described["data"] = redact(described["data"])  # nothing of the model itself: it is built from what stands here
-    write_yaml(folder / "config.yaml", {**head, **described})
+    write_yaml(folder / "config.yaml", described(kind, config, trust))
     return fingerprint(folder)
+
+
+def described(kind: str, config: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:
+    """What the ``config.yaml`` of a model says; the arguments are those of :func:`save_model`."""
+    filled = {key: with_defaults(value, trust, but=config) for key, value in config.items()}
+    if "data" in filled:
+        filled["data"] = redact(filled["data"])  # nothing of the model itself: it is built from what stands here
+    return {"kind": kind, "format": FORMAT, "version": version_of("vqvae-prior"), **filled}
 
 
 def fingerprint(folder: str | Path) -> str:
@@ -171,18 +183,34 @@ def load_prior(folder: str | Path, tokenizer: str, trust: Sequence[str] = ()) ->
         ValueError: If the prior was trained on another tokenizer's codes.
     """
     saved = Saved.open(folder, "prior")
-    trained_on = saved.config["tokenizer"]
+    model = build_prior(Path(folder), saved.config, tokenizer, trust)
+    saved.load_weights(model)
+    return model.eval(), saved
+
+
+def build_prior(folder: Path, config: Mapping[str, Any], tokenizer: str, trust: Sequence[str] = ()) -> Prior:
+    """A prior as its configuration describes it, with weights that are not its own yet.
+
+    Args:
+        folder: Where the configuration lies.
+        config: The configuration.
+        tokenizer, trust: Those of :func:`load_prior`.
+
+    Raises:
+        ValueError: If it is trained on another tokenizer's codes.
+    """
+    trained_on = config["tokenizer"]
     if trained_on != tokenizer:
         raise ValueError(
             f"{folder} was trained on codes of tokenizer {trained_on[:12]}, not of {tokenizer[:12]}: "
             "use the tokenizer it belongs to, or extract codes and train the prior again"
         )
-    layout = CodeLayout.from_dict(saved.config["layout"])
-    classes = saved.config["num_classes"]
+    layout = CodeLayout.from_dict(config["layout"])
     with torch.random.fork_rng(devices=[]):
-        model = build(saved.config["model"], f"{folder}/config.yaml", trust, layout=layout, num_classes=classes)
-    saved.load_weights(model)
-    return model.eval(), saved
+        model: Prior = build(
+            config["model"], f"{folder}/config.yaml", trust, layout=layout, num_classes=config["num_classes"]
+        )
+    return model
 
 
 def recipe(sampling: Mapping[str, Any], trust: Sequence[str] = ()) -> SamplingSettings:

@@ -31,6 +31,21 @@ def set_aside_stale(run: RunFolder, prior: str) -> None:
     collectives.barrier()
 
 
+def product_folder(run: RunFolder, name: str, prior: str, step: int | None) -> Path:
+    """The folder of a run for what its prior makes, where that of another prior is set aside.
+
+    Args:
+        run: The run.
+        name: ``samples``, say.
+        prior: Fingerprint of the prior.
+        step: Of the checkpoint that the prior is of, if it is not finished; the folder is then ``samples-of-step-400``.
+    """
+    if step is not None:
+        return run.path / f"{name}-of-step-{step}"
+    set_aside_stale(run, prior)
+    return run.path / name
+
+
 def made_by(folder: Path) -> set[str]:
     """Fingerprints of the priors that made what lies in a folder."""
     plain = [read_yaml(path) for path in (*folder.glob("settings.yaml"), *folder.glob("*/settings.yaml"))]

@@ -28,7 +28,7 @@ def forget_current_folder() -> None:
 def say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Say in one line that Ctrl-C ended a command while it was being imported."""
     if issubclass(kind, KeyboardInterrupt):
-        print("stopped by SIGINT before anything began", file=sys.stderr)
+        print("stopped by SIGINT before anything began: the same command starts it", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -28,7 +28,7 @@ def _override(argument: str) -> str:
     return argument.removeprefix("--") if own else argument
 
 
-PATHS = ("output", "model", "images", "keep", "data.files", "data.cache")
+PATHS = ("output", "model", "tokenizer", "images", "keep", "data.files", "data.cache")
 """Keys whose value is a path."""
 
 
@@ -56,6 +56,18 @@ def _quoted_path(argument: str, sweep: bool) -> str:
     if isinstance(read, int | float):
         return f"{key}={quoted(value)}"
     return f"{key}={quoted(os.path.expanduser(read))}" if isinstance(read, str) and read.startswith("~") else argument
+
+
+HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir")
+"""Keys by which Hydra moves what a job writes, or the job itself."""
+
+
+def refuse_hydras_folders(arguments: Sequence[str]) -> None:
+    """Raise ValueError if Hydra is to choose folders: a sweep's table and its jobs lie below ``output`` alone."""
+    for argument in arguments:
+        key = argument.partition("=")[0].lstrip("+")
+        if key in HYDRAS_FOLDERS:
+            raise ValueError(f"{key}: a command and a sweep write below output alone: give output=FOLDER in its place")
 
 
 def quoted(value: str) -> str:

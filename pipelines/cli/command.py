@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipelines.cli.arguments import as_given, without_hyphens
+from pipelines.cli.arguments import as_given, refuse_hydras_folders, without_hyphens
 from pipelines.cli.mistakes import AlreadySaid, explain
 from pipelines.cli.output import lasting_output
 from pipelines.cli.signals import STOPPED, stoppable
@@ -29,6 +30,7 @@ from pipelines.config.conf import CONF, groups, options
 from pipelines.config.schema import check_settings
 from pipelines.config.settings import Settings, plain_settings
 from pipelines.distributed import environment
+from pipelines.sweep.lines import first_line, last_line
 from pipelines.sweep.places import place_job
 from pipelines.sweep.records import JobFailed, RunsElsewhere, recorded
 from pipelines.sweep.start import SweepStart, hide_secrets
@@ -47,7 +49,7 @@ def command(config_name: str, task: str) -> Callable[[], None]:
     """
 
     def job(config: DictConfig) -> Any:
-        sweep = None
+        sweep, start = None, time.monotonic()
         try:
             sweep = place_in_sweep(config)
             with recorded(sweep), told_apart():
@@ -55,9 +57,14 @@ def command(config_name: str, task: str) -> Callable[[], None]:
                 trust_here(settings["trust"])
                 made_by = {"command": name, "overrides": list(HydraConfig.get().overrides.task)}
 
+                if sweep:
+                    print(first_line(sweep), flush=True)
                 from pipelines.cli.process import run_command  # imports torch
 
-                return run_command(task, {**settings, **made_by, "sweep": sweep})
+                value = run_command(task, {**settings, **made_by, "sweep": sweep})
+            if sweep:
+                print(last_line(sweep, value, time.monotonic() - start), flush=True)
+            return value
         except RunsElsewhere as elsewhere:
             print(elsewhere, flush=True)
         except AlreadySaid:
@@ -90,6 +97,7 @@ def start(config_name: str, app: Callable[[], Any]) -> None:
     sys.argv[1:] = as_given(without_hyphens(sys.argv[1:]))
     OmegaConf.register_new_resolver("choices", choices, replace=True)  # for the text of --help
     try:
+        refuse_hydras_folders(sys.argv[1:])
         if asked_for_info(sys.argv[1:]):
             from pipelines.cli.info import show_info  # imports rich
 
@@ -200,8 +208,8 @@ def place_in_sweep(config: DictConfig) -> dict[str, Any] | None:
     """The place of this job in a sweep of training jobs; None for a job of another command, or outside of a sweep.
 
     Returns:
-        ``folder`` of the sweep, ``number`` and ``overrides`` of the job, and ``waits``: whether its outcome has to be
-        waited for where another launch of the sweep runs it.
+        ``folder`` of the sweep, ``number`` and ``overrides`` of the job; ``waits``: whether its outcome has to be
+        waited for where another launch of the sweep runs it; and ``alone``: whether no other job runs meanwhile.
     """
     if not in_sweep() or "objective" not in config:
         return None
@@ -215,7 +223,8 @@ def place_in_sweep(config: DictConfig) -> dict[str, Any] | None:
     named = {str(key): value for key, value in settings.items()}
     place = place_job(Path(config.output).absolute(), named, overrides, int(known.job.num))
     # Hydra's own sweeper asks for no value; others choose their next job by it.
-    return {**place, "waits": not str(known.sweeper._target_).endswith("BasicSweeper")}
+    alone = str(known.launcher._target_).endswith("BasicLauncher")
+    return {**place, "waits": not str(known.sweeper._target_).endswith("BasicSweeper"), "alone": alone}
 
 
 def refuse_timed_output(config: DictConfig) -> None:

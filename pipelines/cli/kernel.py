@@ -5,20 +5,16 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sized
+from types import TracebackType
 from typing import Any, TypeVar
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress, TaskID, track
 
-from pipelines.cli.console import console
+from stage1_vqvae.progress import Progress
 
 REFRESH = 0.5
 """Seconds between two pictures of a bar."""
-
-WIDTH = 100
-"""Characters of a line."""
 
 Item = TypeVar("Item")
 
@@ -60,55 +56,40 @@ def _png(image: Image.Image) -> dict[str, Any]:
     return {"image/png": file.getvalue(), "text/plain": f"a picture of {image.width}×{image.height} pixels"}
 
 
-class KernelProgress(Progress):
-    """rich's progress as one line of a cell; rich itself needs a widget for it, and prints its end alone without."""
+class CellProgress(Progress):
+    """Progress as one line of a cell: how far the work is, the time left, the speed."""
 
-    def __init__(self, *columns: Any) -> None:
-        super().__init__(*columns, console=console, auto_refresh=False)
-        self._display = Display()
-        self._refreshed = 0.0
+    def __enter__(self) -> CellProgress:
+        self._display = Display(hidden=self.silent)
+        self._start = self._said = time.monotonic()
+        self._show()
+        return self
 
-    def start(self) -> None:
-        """Show the bar."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._show()
 
-    def stop(self) -> None:
-        """Leave the bar as it is at the end."""
-        self._show()
-
-    def refresh(self) -> None:
-        """Show the bar again, not more often than it is looked at."""
-        if time.monotonic() - self._refreshed >= REFRESH:
+    def reach(self, done: int, note: str | None = None) -> None:
+        """Note how much is done, and show it, not more often than it is looked at."""
+        self.done, self.note = min(done, self.total), self.note if note is None else note
+        if time.monotonic() - self._said >= REFRESH:
             self._show()
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """Move the bar."""
-        super().advance(task_id, advance)
-        self.refresh()
-
     def _show(self) -> None:
-        self._refreshed = time.monotonic()
-        if console.quiet:
-            return
-        text = Console(file=io.StringIO(), width=WIDTH, force_jupyter=False)
-        with text.capture() as captured:
-            text.print(self.make_tasks_table(self.tasks))
-        self._display.show(captured.get().rstrip())
+        self._said = time.monotonic()
+        self._display.show(self.line(self._said - self._start))
 
 
-def progress(*columns: Any) -> Progress:
-    """A bar, for a terminal or the cell of a notebook.
-
-    Args:
-        columns: Of rich; none for its own.
-    """
-    return KernelProgress(*columns) if in_kernel() else Progress(*columns, console=console)
+def progress(title: str, total: int, done: int = 0, unit: str = "") -> Progress:
+    """Progress for a terminal, a log or the cell of a notebook; the arguments are those of ``Progress``."""
+    return (CellProgress if in_kernel() else Progress)(title, total, done, unit)
 
 
-def tracked(items: Sequence[Item] | Iterable[Item], title: str) -> Iterable[Item]:
-    """Items one after another, with a bar that moves."""
-    if not in_kernel():
-        yield from track(items, title, console=console)
-        return
-    with KernelProgress() as bar:
-        yield from bar.track(items, description=title)
+def tracked(items: Iterable[Item], title: str) -> Iterator[Item]:
+    """Items one after another, whose number is known, with the progress."""
+    assert isinstance(items, Sized)
+    with progress(title, len(items)) as shown:
+        for item in items:
+            yield item
+            shown.advance()

@@ -10,7 +10,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, Interpolation
 
 from pipelines.cli.arguments import quoted
 from pipelines.config.conf import groups
-from pipelines.config.instantiate import suggestion
+from pipelines.config.instantiate import no_such_key, suggestion
 
 
 class AlreadySaid(RuntimeError):
@@ -36,15 +36,20 @@ def unknown_key(path: str, key: str, parent: DictConfig) -> str:
     if "/" in key:  # a group's name, that Hydra looks for among the keys when there is no such group
         return f"{path}: no such key;{suggestion(key, groups())}"
     if parent:
-        return f"{path}: no such key;{suggestion(key, [str(name) for name in parent])}"
+        return no_such_key(path, keys_to_set(parent), parent.get("_target_", None))
     names = path.split(".")[:-1]
     for index in range(1, len(names) - 1):  # stage1.model.quantizer is ${stage1.quantizer}
         source = ".".join(names[:index] + names[index + 1 :])
         node = OmegaConf.select(parent._get_root(), source)
         if isinstance(node, DictConfig) and node:
-            near = suggestion(key, [str(name) for name in node])
+            near = suggestion(key, keys_to_set(node))
             return f"{path}: {'.'.join(names)} is taken from {source}, set that;{near}"
     return f"{path}: no such key;{suggestion(key, ())}"
+
+
+def keys_to_set(node: DictConfig) -> list[str]:
+    """Keys of a node that people set."""
+    return [name for name in map(str, node) if name not in ("hydra", "_target_")]
 
 
 def unreadable(override: str) -> str:

@@ -26,6 +26,10 @@ PLAIN = {
 """What a stream gets in place of a character that it cannot take."""
 
 
+HYDRAS = "Error executing job with overrides:"
+"""How Hydra begins to repeat the command line of a job that failed."""
+
+
 def _plain(error: UnicodeError) -> tuple[str, int]:
     """An error handler of codecs: plain characters in place of others, without their accents, else a question mark."""
     assert isinstance(error, UnicodeEncodeError)
@@ -44,6 +48,7 @@ class LastingStream:
     """A text stream whose ``write`` and ``flush`` raise nothing; all else is the stream's own.
 
     When the stream cannot be written any more (its reader has gone, its disk is full), what comes later is dropped.
+    What Hydra says of a job that failed is dropped as well: the job has said it, in words.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -51,6 +56,8 @@ class LastingStream:
 
     def write(self, text: str) -> int:
         """Write what the stream can take of a text; returns the text's length."""
+        if text.startswith(HYDRAS):
+            return len(text)
         encoding = self._stream.encoding or "utf-8"
         with self._lasting():
             self._stream.write(text.encode(encoding, "vqvae_prior.plain").decode(encoding))

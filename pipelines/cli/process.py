@@ -29,6 +29,7 @@ from pipelines.distributed.run_lock import sole_user
 from pipelines.distributed.threads import threads_each
 from pipelines.sweep.records import note_error
 from pipelines.tracking.metrics import objective_value
+from stage1_vqvae.progress import Progress
 
 
 def run_command(task: str, settings: Settings) -> Any:
@@ -88,7 +89,10 @@ def run_quietly(task: str, settings: Settings) -> Any:
     """Run the task on this process, without the libraries' chatter; what several processes find wrong is said once."""
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="torch")
-    console.quiet = collectives.rank() != 0
+    sweep: Any = settings.get("sweep")
+    console.quiet = Progress.silent = collectives.rank() != 0
+    console.job = Progress.job = f"job {sweep['number']}: " if sweep else ""
+    Progress.lines_only = bool(sweep) and not sweep["alone"]
     module, _, function = task.partition(":")
     called = getattr(importlib.import_module(module), function)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # which Lightning sets when it is imported
@@ -101,8 +105,10 @@ def run_quietly(task: str, settings: Settings) -> Any:
         if settings["debug"]:
             traceback.print_exc()
         if collectives.say_once(one_line(error)):
-            note_error(settings.get("sweep"), one_line(error))
+            note_error(sweep, one_line(error))
         os._exit(1)  # the others may be waiting in a collective that will never come
+    finally:
+        console.job = Progress.job = ""
 
 
 def folder_in_use(settings: Settings, command: str) -> AbstractContextManager[None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
+from pipelines.config.migrations import name_of_today
 from pipelines.config.signatures import MISSING, Signature, signature_of
 from pipelines.config.source import OWN
 from pipelines.config.types import fits, name_of
@@ -79,7 +81,9 @@ def check(target: Callable[..., Any], arguments: Mapping[str, Any], path: str) -
         check_arguments(signature, arguments, path)
 
 
-def check_arguments(signature: Signature, arguments: Mapping[str, Any], path: str, given: Collection[str] = ()) -> None:
+def check_arguments(
+    signature: Signature, arguments: Mapping[str, Any], path: str, given: Collection[str] = (), target: str = ""
+) -> None:
     """Raise ValueError unless the arguments fit a signature, by name and by type.
 
     Args:
@@ -87,10 +91,11 @@ def check_arguments(signature: Signature, arguments: Mapping[str, Any], path: st
         arguments: By name.
         path: Where they stand in the configuration, for messages.
         given: Required arguments that the target gets from elsewhere.
+        target: Its dotted name, by which arguments that an earlier version called otherwise are known.
     """
     for key in arguments:
         if key not in signature:
-            raise ValueError(f"{path}.{key}".lstrip(".") + f": no such key;{suggestion(key, signature)}")
+            raise ValueError(no_such_key(f"{path}.{key}".lstrip("."), signature, target))
     for key, argument in signature.items():
         if argument.required and key not in arguments and key not in given:
             raise ValueError(f"{path}.{key}".lstrip(".") + ": a value is needed")
@@ -121,8 +126,21 @@ def with_defaults(node: Any, trust: Sequence[str] = (), but: Container[str] = ()
         return filled
     for name, argument in (signature or {}).items():
         if argument.default is not MISSING and name not in but:
-            filled.setdefault(name, argument.default)
+            filled.setdefault(name, copy.deepcopy(argument.default))  # signatures are kept
     return filled
+
+
+def no_such_key(path: str, valid: Iterable[str], target: Any = None) -> str:
+    """A message about a key that is not there: what an earlier version's is called today, or the nearest that is there.
+
+    Args:
+        path: The key as the command line names it.
+        valid: Keys that are there.
+        target: ``_target_`` of the node that it stands in.
+    """
+    today = name_of_today(path, target)
+    near = f" it is called {today} now" if today else suggestion(path.rpartition(".")[2], valid)
+    return f"{path}: no such key;{near}"
 
 
 def suggestion(key: str, valid: Iterable[str]) -> str:

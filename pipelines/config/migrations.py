@@ -61,6 +61,12 @@ RENAMED = {
 }
 """Arguments of a class by its import path of today: an earlier version's name, and today's."""
 
+RENAMED_GROUPS = {
+    # 0.1.0
+    "trainer": "hardware",
+}
+"""Groups of ``conf``: an earlier version's name, and today's."""
+
 FORMER: dict[str, dict[str, Any]] = {
     # 0.1.0 held images back by their position in the set, and decoded JPEGs at their size.
     "stage1_vqvae.image_sources.Folder": {"holdout": "position", "jpeg_draft": False},
@@ -103,6 +109,18 @@ def modernised(plain: Any) -> Any:
     keys = RENAMED.get(target, {})
     node = {**FORMER.get(node["_target_"], {}), **node}
     return {keys.get(key, key): target if key == "_target_" else value for key, value in node.items()}
+
+
+def name_of_today(path: str, target: Any = None) -> str | None:
+    """What a key of an earlier version is called today, as the command line names it; None of one that had no other.
+
+    Args:
+        path: The key as the command line names it.
+        target: ``_target_`` of the node that it stands in.
+    """
+    above, _, key = path.rpartition(".")
+    name = RENAMED.get(target, {}).get(key) if above else RENAMED_GROUPS.get(key)
+    return f"{above}.{name}".lstrip(".") if name else None
 
 
 def modernised_weights(kind: type, weights: Mapping[str, Any]) -> dict[str, Any]:

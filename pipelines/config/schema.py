@@ -86,6 +86,7 @@ class Training(Command):
     seed: int
     batch_size: int
     data: Node
+    tokenizer: str | None
     codes: Codes
     stage1: Stage1
     stage2: Stage2
@@ -268,7 +269,7 @@ def check_target(name: Any, arguments: Mapping[str, Any], path: str, trust: Sequ
             raise ValueError(f"{path}._target_: there is no {name!r} ({error})") from error
         return  # a trusted package may make its names as it is imported
     if signature is not None:
-        check_arguments(signature, arguments, path, GIVEN.get(path, ()))
+        check_arguments(signature, arguments, path, GIVEN.get(path, ()), name)
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

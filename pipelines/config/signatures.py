@@ -14,6 +14,7 @@ import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pipelines.config.source import Definition, Module, find_definition
@@ -42,6 +43,7 @@ class Argument:
 Signature = dict[str, Argument]
 
 
+@cache
 def signature_of(target: Callable[..., Any]) -> Signature | None:
     """The arguments of a class or function; None where it takes any by ``**kwargs``."""
     parameters = inspect.signature(target).parameters

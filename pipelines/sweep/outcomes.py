@@ -13,6 +13,7 @@ from pipelines.artifacts.models import fingerprint
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.claims import Claim
 from pipelines.sweep.records import JobRecord, read_records
+from pipelines.tasks.taken_tokenizer import with_tokenizer
 from pipelines.tasks.train_stage1 import tokenizer_claim
 from pipelines.tasks.train_stage2 import Part, part_claim, prior_sources
 from pipelines.tracking.metrics import DEFAULT, final_metrics, goal
@@ -66,8 +67,9 @@ class Sweep:
         """What the jobs' folders say."""
         records = read_records(folder)
         keys = list(dict.fromkeys(key for record in records for key in split(record.overrides)))
+        known: Fingerprints = {}
         rows = [
-            Row(record, values_of(record, keys), job_metrics(RunFolder(folder / str(record.number)), record))
+            Row(record, values_of(record, keys), job_metrics(RunFolder(folder / str(record.number)), record, known))
             for record in records
         ]
         objective = objective_of(rows)
@@ -93,7 +95,23 @@ class Sweep:
     def shown(self) -> list[str]:
         """Metrics for a reader, the objective first."""
         found = {name for row in self.rows for name in row.metrics}
-        return [name for name in dict.fromkeys([self.objective, *SHOWN]) if name in found]
+        return [name for name in dict.fromkeys([self.objective, *objectives_of(self.rows), *SHOWN]) if name in found]
+
+    @property
+    def efficient(self) -> set[int]:
+        """Numbers of the jobs that no other job beats, where there are several objectives; empty for one.
+
+        A job beats another if it is at least as good by each objective, and better by one (Pareto).
+        """
+        names = objectives_of(self.rows)
+        ranked = {row.record.number: [row.ranked(name) for name in names] for row in self.rows}
+        signs = [-1 if goal(name) == "max" else 1 for name in names]
+        costs = {
+            number: [sign * value for sign, value in zip(signs, values, strict=True) if value is not None]
+            for number, values in ranked.items()
+        }
+        costs = {number: values for number, values in costs.items() if len(values) == len(names) > 1}
+        return {number for number, own in costs.items() if not any(beats(other, own) for other in costs.values())}
 
     @property
     def order(self) -> str:
@@ -101,12 +119,24 @@ class Sweep:
         return f"{self.objective}, {'highest' if goal(self.objective) == 'max' else 'lowest'} first"
 
 
+def objectives_of(rows: Sequence[Row]) -> list[str]:
+    """The metrics that were asked for as objectives."""
+    asked = next((row.values["objective"] for row in rows if "objective" in row.values), "null")
+    named = [name.strip("'\" ") for name in asked.strip("[]").split(",")]
+    return [name for name in named if goal(name)]
+
+
 def objective_of(rows: Sequence[Row]) -> str:
     """The metric that a sweep's jobs are sorted by: the first that was asked for, else the first default there is."""
-    asked = next((row.values["objective"] for row in rows if "objective" in row.values), "null")
-    named = asked.strip("[]").split(",")[0].strip('" ')
     found = {name for row in rows for name in row.metrics}
-    return named if goal(named) else next((name for name in DEFAULT if name in found), DEFAULT[0])
+    default = next((name for name in DEFAULT if name in found), DEFAULT[0])
+    return next(iter(objectives_of(rows)), default)
+
+
+def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether costs are at most those of another job, and one of them is less."""
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def split(overrides: Sequence[str]) -> dict[str, str]:
@@ -138,15 +168,37 @@ def select(settings: Mapping[str, Any], path: str) -> str | None:
     return None if isinstance(node, Mapping) else node if isinstance(node, str) else json.dumps(node)
 
 
-def job_metrics(run: RunFolder, record: JobRecord) -> dict[str, float]:
-    """Metrics of the models in a job's folder, without those that other settings than the job's made."""
+Fingerprints = dict[tuple[tuple[int, int, int], ...], str]
+"""Fingerprints of models by device, inode and time of their files, of which jobs share many."""
+
+
+def shared_fingerprint(folder: Path, known: Fingerprints) -> str:
+    """The fingerprint of a model's folder, computed once for files that several folders have by hard links."""
+    found = [(folder / name).stat() for name in ("config.yaml", "model.safetensors")]
+    key = tuple((file.st_dev, file.st_ino, file.st_mtime_ns) for file in found)
+    if key not in known:
+        known[key] = fingerprint(folder)
+    return known[key]
+
+
+def job_metrics(run: RunFolder, record: JobRecord, known: Fingerprints) -> dict[str, float]:
+    """Metrics of the models in a job's folder, without those that other settings than the job's made.
+
+    Args:
+        run: The job's folder.
+        record: How it fared.
+        known: Fingerprints so far, to which new ones are added.
+    """
     metrics = final_metrics(run)
     if not metrics or record.settings is None:  # which 0.1.0 did not keep
         return metrics if record.status == "finished" else {}
-    settings = {"trust": [], **record.settings}
+    try:
+        settings = with_tokenizer({"trust": [], **record.settings, "overrides": record.overrides})
+    except ValueError:  # the tokenizer that was taken is no longer where it was
+        return {}
     made = {"stage1": is_made(tokenizer_claim(run, settings))}
     if "stage2" in settings and finished(run.tokenizer):
-        sources = prior_sources(settings, fingerprint(run.tokenizer))
+        sources = prior_sources(settings, shared_fingerprint(run.tokenizer, known))
         made["stage2"] = made["stage1"] and is_made(part_claim(Part.of(run, settings), run, sources, settings))
     return {name: value for name, value in metrics.items() if made.get(name.partition(".")[0])}
 

@@ -17,6 +17,9 @@ from pipelines.sweep.table import beside, seeds_of
 PICTURES = 60
 """Jobs whose samples are shown; the best of more."""
 
+INLINE = 12
+"""Jobs whose samples are part of the page; the others' are read from their folders when they come into view."""
+
 
 @dataclass(frozen=True)
 class JobView:
@@ -33,6 +36,7 @@ class JobView:
         problem: Why it did not finish; empty where it did.
         report: Its report, relative to the page; empty where there is none.
         grid: Its samples; None where there are none.
+        grid_file: The same relative to the page.
     """
 
     number: int
@@ -45,6 +49,7 @@ class JobView:
     problem: str
     report: str
     grid: Path | None
+    grid_file: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def write_sweep_page(path: Path, sweep: Sweep, groups: Sequence[Group]) -> None:
         curves=learning_curves(sweep, groups),
         importance=[(key, share) for key, share in importance(sweep).items()],
         pictures=[job for job in jobs.values() if job.grid or job.problem][:PICTURES],
+        inline=INLINE,
         constant=[(key, sweep.rows[0].values.get(key, "")) for key in sweep.keys if key not in sweep.varied],
     )
 
@@ -102,6 +108,7 @@ def view(sweep: Sweep, row: Row) -> JobView:
         problem="" if row.finished else status(row.record),
         report=f"{number}/report.html" if report.exists() else "",
         grid=grid if grid.exists() and row.finished else None,
+        grid_file=f"{number}/samples/grid.png",
     )
 
 

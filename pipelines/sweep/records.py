@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pipelines.distributed.environment import first_process
 from pipelines.distributed.locks import try_lock
+from pipelines.sweep.launch import Launch
 from stage1_vqvae.files import read_json, write_json
 
 PAUSE = 0.5
@@ -43,6 +44,8 @@ class JobRecord:
         digest: Of the settings that tell jobs apart, see :func:`pipelines.sweep.places.digest_of_job`.
         version: Of the project, which made the digest.
         holder: The process that runs it, or ran it last.
+        launch: Name of the launch that runs it, or ran it last.
+        worked: Seconds of its last start.
     """
 
     number: int
@@ -54,6 +57,13 @@ class JobRecord:
     digest: str = ""
     version: str = ""
     holder: str = ""
+    launch: str = ""
+    worked: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is not running, and no process was killed while it ran."""
+        return self.status != "running"
 
     def write(self, sweep: Path) -> None:
         """Write the record of a sweep's job, in place of an earlier one."""
@@ -93,7 +103,9 @@ def recorded(sweep: Mapping[str, Any] | None) -> Iterator[None]:
     folder = Path(sweep["folder"])
     with _held(folder, sweep["number"], sweep["waits"]):
         before = read_record(folder, sweep["number"])
-        running = replace(before, status="running", error=None, holder=_this_process())
+        running = replace(
+            before, status="running", error=None, holder=_this_process(), launch=Launch.current().name, worked=0.0
+        )
         running.write(folder)
         start = time.monotonic()
         status: Status = "failed"
@@ -109,10 +121,11 @@ def recorded(sweep: Mapping[str, Any] | None) -> Iterator[None]:
             raise
         finally:
             error = read_record(folder, sweep["number"]).error or error  # what a process of the job said says more
-            seconds = (before.seconds or 0.0) + time.monotonic() - start
+            worked = time.monotonic() - start
+            seconds = (before.seconds or 0.0) + worked
             if before.status == status == "finished":  # nothing was left to do
                 seconds = before.seconds or 0.0
-            replace(running, status=status, error=error, seconds=seconds).write(folder)
+            replace(running, status=status, error=error, seconds=seconds, worked=worked).write(folder)
 
 
 @contextmanager

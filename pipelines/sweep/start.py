@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+import lazy_loader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, flag_override
 
 from pipelines.config.redaction import redact
 from pipelines.distributed import environment
 from pipelines.distributed.environment import first_process
+from pipelines.sweep.launch import Launch
 from pipelines.sweep.records import read_records
 from pipelines.sweep.threads import share_processors
+from pipelines.tracking.metrics import DEFAULT, goal, objectives
 from stage1_vqvae.files import read_yaml, write_yaml
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+filelock = lazy_loader.load("filelock")  # every command imports this module, few need locks
+
+DIRECTIONS = {"min": "minimize", "max": "maximize"}
+"""What sweepers call the way in which a metric is better."""
 
 
 class SweepStart(Callback):
@@ -33,8 +44,8 @@ class SweepStart(Callback):
         """Note the folder, and forget jobs that an earlier launch could not start.
 
         Raises:
-            SystemExit: If the jobs are to lie in folders of different names, or several processes would each launch
-                the sweep; Hydra swallows any other exception here.
+            SystemExit: If several processes would each launch the sweep, or something is wrong with its keys or its
+                sweeper's; Hydra swallows any other exception here.
         """
         if environment.started_elsewhere():
             message = (
@@ -45,9 +56,10 @@ class SweepStart(Callback):
                 raise SystemExit(message)
             time.sleep(environment.PATIENCE)  # torchrun ends all as soon as one has ended
             raise SystemExit(1)
-        for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
-            if override.key_or_group == "output" and override.is_sweep_override():
-                raise SystemExit("error: output: a sweep has one folder, its jobs have numbered ones below it")
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        check_keys(overrides)
+        prepare_search(config)
+        Launch.of(config, overrides).begin()
         SweepStart.environment = share_processors(config.hydra)
         SweepStart.folder = Path(config.hydra.sweep.dir).absolute()
         if (SweepStart.folder / "jobs").exists():
@@ -59,6 +71,7 @@ class SweepStart(Callback):
     def end(cls) -> Path | None:
         """End the launch; gives the folder of the sweep that this process launched, once, or None."""
         folder, cls.folder = cls.folder, None
+        Launch.end()
         for name in cls.environment:
             os.environ.pop(name, None)
         cls.environment = MappingProxyType({})
@@ -68,12 +81,67 @@ class SweepStart(Callback):
         return folder
 
 
+def check_keys(overrides: Sequence[Override]) -> None:
+    """Check what a sweep's command line says of its keys.
+
+    Raises:
+        SystemExit: If the jobs are to lie in folders of different names, or a key is swept and given again, of which
+            some sweepers take the one and some the other.
+    """
+    swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
+    if "output" in swept:
+        raise SystemExit("error: output: a sweep has one folder, its jobs have numbered ones below it")
+    given = Counter(override.key_or_group for override in overrides)
+    if twice := sorted(key for key in swept if given[key] > 1):
+        raise SystemExit(f"error: {twice[0]} is given {given[twice[0]]} times: give the key that is swept over once")
+
+
+def prepare_search(config: DictConfig) -> None:
+    """Make a sweeper that looks for the best job go the right way, and go on after a job that failed.
+
+    Raises:
+        SystemExit: If the sweeper's direction is not that of the objective.
+    """
+    sweeper = config.hydra.sweeper
+    if "direction" in sweeper:
+        names = objectives(config.get("objective")) or [DEFAULT[0]]
+        wanted = [DIRECTIONS[goal(name) or "min"] for name in names]
+        given = [sweeper.direction] if not isinstance(sweeper.direction, ListConfig) else list(sweeper.direction)
+        given = [str(getattr(one, "name", one)) for one in given]
+        if given != wanted:
+            words = wanted[0] if len(wanted) == 1 else f"[{','.join(wanted)}]"
+            raise SystemExit(
+                f"error: hydra.sweeper.direction={','.join(given)} is not the one of objective={','.join(names)}: "
+                f"give hydra.sweeper.direction={words}"
+            )
+    if sweeper.get("storage") and sweeper.get("study_name"):
+        count_trials(config)
+    asked = [override.partition("=")[0].lstrip("+") for override in config.hydra.overrides.hydra]
+    if "max_failure_rate" in sweeper and "hydra.sweeper.max_failure_rate" not in asked:
+        with flag_override(config, "readonly", False), flag_override(sweeper, "readonly", False):
+            sweeper.max_failure_rate = 1.0  # the sweeper's own 0 ends the search with the first job that fails
+
+
+def count_trials(config: DictConfig) -> None:
+    """Make a search that goes on with a stored study draw the trials that are left of ``n_trials``."""
+    import optuna
+
+    sweeper = config.hydra.sweeper
+    try:
+        study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
+    except KeyError:  # there is none yet
+        return
+    ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    with flag_override(config, "readonly", False), flag_override(sweeper, "readonly", False):
+        sweeper.n_trials = max(0, sweeper.n_trials - ended)
+
+
 def lock_launch(sweep: Path) -> FileLock | None:
     """A lock that the first of several launches of a sweep holds until it ends; None for the others."""
-    lock = FileLock(sweep / "jobs" / "launch.lock", blocking=False, fallback_to_soft=False)
+    lock: FileLock = filelock.FileLock(sweep / "jobs" / "launch.lock", blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
-    except (Timeout, OSError):  # also where the file system has no locks
+    except (filelock.Timeout, OSError):  # also where the file system has no locks
         return None
     return lock
 

@@ -20,11 +20,16 @@ def job_table(sweep: Sweep) -> Table:
     table = _table(f"{sweep.folder.name}: {sweep.order}")
     table.add_column("job", justify="right")
     _add_columns(table, sweep.varied, sweep.shown)
+    efficient = sweep.efficient
+    if efficient:
+        table.add_column("Pareto")
     table.add_column("status", overflow="fold")
     for row in sweep.rows:
+        number = row.record.number
         values = [row.values.get(key, "") for key in sweep.varied]
         numbers = [value_of(row, name) for name in sweep.shown]
-        table.add_row(*map(Text, (str(row.record.number), *values, *numbers, status(row.record))))  # brackets stay
+        marks = ["yes" if number in efficient else ""] if efficient else []
+        table.add_row(*map(Text, (str(number), *values, *numbers, *marks, status(row.record))))  # brackets stay
     return table
 
 
@@ -66,12 +71,15 @@ def beside(groups: Sequence[Group], group: Group, sweep: Sweep) -> str:
 def as_csv(sweep: Sweep) -> str:
     """Every value and every metric of every job."""
     names = sorted({name for row in sweep.rows for name in row.metrics})
-    rows: list[list[object]] = [["job", *sweep.keys, *names, "status", "seconds", "error"]]
+    efficient = sweep.efficient
+    mark = ["pareto"] if efficient else []
+    rows: list[list[object]] = [["job", *sweep.keys, *names, *mark, "status", "seconds", "error"]]
     for row in sweep.rows:
         record = row.record
         values = [row.values.get(key, "") for key in sweep.keys]
         metrics = [row.metrics.get(name, "") for name in names]
-        rows.append([record.number, *values, *metrics, record.status, record.seconds, record.error])
+        marks = [int(record.number in efficient) for _ in mark]
+        rows.append([record.number, *values, *metrics, *marks, record.status, record.seconds, record.error])
     return _csv(rows)
 
 

@@ -98,15 +98,14 @@ def write_completions(generator: Generator, output: Path, settings: Settings, as
     if collectives.rank() == 0:
         pixels = torch.from_numpy(originals.images).permute(0, 3, 1, 2) / 255
         codes = generator.encode(pixels)
-        with progress() as bar:
-            task = bar.add_task("completions", total=n * len(codes))
+        with progress("completions", n * len(codes)) as shown:
             samples = generator.complete(
                 codes.repeat_interleave(n, 0),
                 originals.keep,
                 labels.repeat(len(codes)),
                 settings["seed"],
                 settings["candidates"],
-                lambda images: bar.advance(task, images),
+                shown.advance,
                 pixels.repeat_interleave(n, 0) if settings["keep_pixels"] else None,
                 **asked,
             )

@@ -16,6 +16,8 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
+from pipelines.tasks.taken_tokenizer import with_tokenizer
+from pipelines.tasks.train_stage1 import train_stage1
 from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import log_codes
 from pipelines.training.images import RunImages, check_same_images, image_content, image_settings
@@ -38,8 +40,11 @@ def extract_codes(settings: Settings, images: RunImages | None = None) -> None:
     Raises:
         ValueError: If a setting is wrong, or other settings or other images made what is there.
     """
+    settings = with_tokenizer(settings)
     images = images or RunImages(settings)
     run = RunFolder(Path(settings["output"]))
+    if settings.get("tokenizer"):
+        train_stage1(settings, images)  # takes it
     hardware = build(settings["hardware"], "hardware")
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
     copies = check_copies(settings)

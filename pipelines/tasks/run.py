@@ -24,6 +24,7 @@ from pipelines.sweep.shared_stage1 import share_stage1
 from pipelines.sweep.shared_stage2 import exchange_levels, shared_prior
 from pipelines.tasks.extract_codes import SPLITS, check_copies, extract_codes
 from pipelines.tasks.sample import asked_for, write_samples
+from pipelines.tasks.taken_tokenizer import with_tokenizer
 from pipelines.tasks.train_stage1 import tokenizer_claim, train_stage1
 from pipelines.tasks.train_stage2 import train_stage2
 from pipelines.tracking.base import media_loggers
@@ -41,6 +42,7 @@ from stage2_prior.lightning_module import PriorTraining
 def run(settings: Settings) -> None:
     """Every step of ``settings["output"]`` that is not done yet."""
     folder = RunFolder(Path(settings["output"]))
+    settings = with_tokenizer(settings)
     planner = Planner(settings)
     settings, images = planner.whole(RunImages(settings))
     check(settings)
@@ -78,7 +80,8 @@ def check_with_images(run: RunFolder, settings: Settings, images: RunImages) -> 
     tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
     found = images.if_there if finished(run.tokenizer) else images.opened
     if found is not None:
-        for stage, copies in (("stage1", 1), ("stage2", settings["codes"]["copies"])):
+        trained = {"stage1": 1} if not settings.get("tokenizer") else {}
+        for stage, copies in {**trained, "stage2": settings["codes"]["copies"]}.items():
             check_batch_size(stage, settings[stage]["batch_size"], len(found.train), copies)
         if settings["label"] is not None:
             counts = found.train.class_counts(len(found.class_names))

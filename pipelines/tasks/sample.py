@@ -9,21 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.artifacts.sample_parts import Parts
-from pipelines.artifacts.stale import set_aside_stale
+from pipelines.artifacts.stale import product_folder
 from pipelines.cli.console import console
 from pipelines.cli.kernel import progress
 from pipelines.config.claims import SETTINGS, Claim
@@ -65,13 +54,17 @@ def draw(
     """
     model = Path(settings["model"])
     asked = asked_for(settings)
-    output = Path(settings["output"] or model / kind / name(settings, asked))
     generator = Generator.load(model, build(settings["hardware"], "hardware").device, settings["trust"])
-    if settings["output"] is None:
-        set_aside_stale(RunFolder(model), generator.fingerprint)
+    say_guidance(generator, asked)
+    output = Path(settings["output"] or folder_of(generator, model, kind) / name(settings, asked))
     write(generator, output, settings, asked)
     console.print(f"{output / 'grid.png'}\n{output / 'images.npz'}")
     return output
+
+
+def folder_of(generator: Generator, model: Path, name: str) -> Path:
+    """The folder of a run for what its prior makes, ``samples`` say."""
+    return product_folder(RunFolder(model), name, generator.fingerprint, generator.step)
 
 
 def write_samples(
@@ -131,6 +124,12 @@ def check(generator: Generator, settings: Settings) -> None:
     generator.larger_grid(image_size(generator, settings))
 
 
+def say_guidance(generator: Generator, asked: Mapping[str, Any]) -> None:
+    """Say that guidance changes nothing, if it is asked of a prior without classes."""
+    if generator.prior.num_classes == 0 and asked.get("guidance", 1.0) != 1:
+        console.print(f"[yellow]![/] guidance={asked['guidance']} changes nothing: the prior has no classes")
+
+
 def larger_sides(settings: Settings) -> dict[str, Any]:
     """The sides, ``height`` and ``width`` in pixels, that are not to be the run's own."""
     return {side: settings[side] for side in ("height", "width") if settings.get(side) is not None}
@@ -162,7 +161,7 @@ def draw_parts(
     size = generator.whole_microbatches(min(settings["batch_size"], -(-n // ranks)))
     missing = parts.missing(n, size)
     collectives.barrier()  # all have looked before any writes, so that they agree on what is missing
-    with progress_bar(n, already=n - sum(map(len, missing))) as bar:
+    with progress("samples", n, n - sum(map(len, missing)), "images") as shown:
         for batch in missing[rank::ranks]:
             samples = generator.sample(
                 len(batch),
@@ -170,30 +169,12 @@ def draw_parts(
                 settings["label"] if labels is None else np.roll(labels[batch.start : batch.stop], batch.start),
                 settings["seed"],
                 size,
-                lambda images: bar.advance(TaskID(0), images * ranks),  # the others are about as far
+                lambda images: shown.advance(images * ranks),  # the others are about as far
                 first=batch.start,
                 image_size=image_size(generator, settings),
                 **asked,
             )
             parts.write(batch.start, samples)
-        bar.update(TaskID(0), completed=n)
-
-
-def progress_bar(n: int, already: int) -> Progress:
-    """A bar of one task whose unit is an image, ``already`` of which were there."""
-    columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), ImagesPerSecond(), TimeRemainingColumn())
-    bar = progress(*columns)
-    bar.add_task("samples", total=n, completed=already, already=already)
-    return bar
-
-
-class ImagesPerSecond(ProgressColumn):
-    """Mean speed of a bar whose unit is an image."""
-
-    def render(self, task: Task) -> Text:
-        """The speed, or nothing before the first image."""
-        drawn = task.completed - task.fields["already"]
-        return Text(f"{drawn / task.elapsed:.3g} images/s" if drawn > 0 and task.elapsed else "")
 
 
 def asked_for(settings: Settings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
+from pipelines.tasks.taken_tokenizer import take_tokenizer, taken_claim, with_tokenizer
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.image_logging import ReconstructionImages
 from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import tokenizer_artifact
 from pipelines.training.callbacks import callback_settings, callbacks
+from pipelines.training.collapse_advice import advice, collapsed
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import RunImages, check_batch_size, describe_images, image_content, image_settings
@@ -39,6 +42,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     Raises:
         ValueError: If a setting is wrong, or other settings or other images made what is there.
     """
+    settings = with_tokenizer(settings)
     images = images or RunImages(settings)
     run = RunFolder(Path(settings["output"]))
     trust = settings["trust"]
@@ -59,6 +63,11 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
         return
 
     tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
+    if settings.get("tokenizer"):
+        tokenizer_claim(run, settings, images.opened).take()
+        images.remember(run)
+        take_tokenizer(run, settings)
+        return
     warm_start(model, "stage1", settings)
     found = images.opened
     check_batch_size("stage1", stage["batch_size"], len(found.train))
@@ -79,14 +88,24 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
             for logger in media_loggers(loggers):
                 logger.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
+    say_metrics(metrics, stage, len(found.validation))
+
+
+def say_metrics(metrics: dict[str, float], stage: Mapping[str, Any], images: int) -> None:
+    """Print how well a tokenizer does on so many held-out images, and what to try if its codebook collapsed."""
+    mark = "[yellow]![/]" if collapsed(metrics) else "[green]✓[/]"
     console.print(
-        f"[green]✓[/] tokenizer: {metrics['psnr']:.2f} dB PSNR, {_percent(metrics, 'usage')} of codes in use, "
-        f"perplexity {_listed(metrics, 'perplexity')} on {len(found.validation)} held-out images"
+        f"{mark} tokenizer: {metrics['psnr']:.2f} dB PSNR, {_percent(metrics, 'usage')} of codes in use, "
+        f"perplexity {_listed(metrics, 'perplexity')} on {images} held-out images"
     )
+    if collapsed(metrics):
+        console.print(f"[yellow]![/] {advice(stage)}")
 
 
 def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None = None) -> Claim:
     """What makes a run's tokenizer; the images' content is compared where they are given."""
+    if settings.get("tokenizer"):
+        return taken_claim(run, settings, images)
     seen = {"images": image_content(images)} if images else {}
     return Claim(
         run.tokenizer / SETTINGS,
@@ -101,6 +120,8 @@ def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None
 
 def training_settings(settings: Settings) -> dict[str, Any]:
     """What a tokenizer depends on; where images are cached and on what is computed is not part of it."""
+    if settings.get("tokenizer"):
+        return {"taken_from": settings["taken_from"], "data": image_settings(settings)}
     elsewhere = ("quantizer", "levels", "seed", "init")  # in the model, and below
     stage = {key: value for key, value in settings["stage1"].items() if key not in elsewhere}
     return {

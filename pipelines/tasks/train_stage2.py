@@ -12,6 +12,7 @@ from pipelines.artifacts.levels import LEVEL, check_agreement, join_levels
 from pipelines.artifacts.models import load_tokenizer, recipe, save_model
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder, finished
+from pipelines.artifacts.unfinished import describe_training
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
@@ -19,6 +20,7 @@ from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import ShardedPriorTraining
 from pipelines.inputs.labels import trained_classes
+from pipelines.tasks.taken_tokenizer import with_tokenizer
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.image_logging import SampleImages
 from pipelines.tracking.job import Job
@@ -72,6 +74,8 @@ def train_stage2(settings: Settings) -> None:
     part = Part.of(run, settings)
     check_training(settings)
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
+    if settings.get("tokenizer") and with_tokenizer(settings)["taken_from"] != saved.fingerprint:
+        raise ValueError(f"{run.tokenizer} is not the tokenizer of {settings['tokenizer']}: give another output=")
     sources = prior_sources(settings, saved.fingerprint)
     if part.level is not None:
         build(settings["stage2"]["model"], "stage2.model", settings["trust"], layout=tokenizer.layout).level(part.level)
@@ -136,16 +140,22 @@ def stage_trainer(settings: Settings) -> StageTrainer:
     return build(settings["stage2"]["trainer"], "stage2.trainer")
 
 
+def open_stores(run: RunFolder, tokenizer: str) -> tuple[CodeStore, CodeStore]:
+    """The codes of training and validation images by the tokenizer of a fingerprint, verified on the first rank."""
+    train, validation = (CodeStore.open(run.codes(split), tokenizer) for split in ("train", "validation"))
+    if collectives.rank() == 0:
+        train.verify()
+        validation.verify()
+    return train, validation
+
+
 def train_part(
     part: Part, run: RunFolder, tokenizer: Tokenizer, tokenizer_fingerprint: str, claim: Claim, settings: Settings
 ) -> dict[str, float]:
     """Train a prior, or a part of it, into its folder; returns its metrics."""
     stage, trust, seed = settings["stage2"], settings["trust"], stage_seed(settings, "stage2")
     seed_everything(seed, verbose=False)
-    train, validation = (CodeStore.open(run.codes(split), tokenizer_fingerprint) for split in ("train", "validation"))
-    if collectives.rank() == 0:
-        train.verify()
-        validation.verify()
+    train, validation = open_stores(run, tokenizer_fingerprint)
     copies = train.manifest.augmentation["copies"]
     check_batch_size("stage2", stage["batch_size"], len(train) // copies, copies)
     config = {
@@ -167,6 +177,8 @@ def train_part(
     data = StageData(train, validation, stage["batch_size"], seed, workers=0)
     watchers = callbacks(settings, "stage2")
     claim.take()
+    if collectives.rank() == 0:
+        describe_training(run.checkpoints(part.job), part.kind, config, trust)
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.
     if not hardware.sharded and part.level is None:
         classes = trained_classes(train.class_names, train.class_counts())

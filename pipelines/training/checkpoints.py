@@ -141,7 +141,7 @@ class Checkpoints(Checkpoint):
         return collectives.on_any(better and collectives.rank() == 0)
 
     def _save(self, trainer: Trainer, validates_first: bool = False) -> None:
-        refuse_non_finite(trainer.lightning_module)
+        refuse_non_finite(trainer.lightning_module, str(trainer.precision))
         self._validates_first = validates_first
         trainer.save_checkpoint(step_path(self.folder, trainer.global_step))
         self._validates_first = False

@@ -24,7 +24,7 @@ from pipelines.training.ema import AveragedWeights
 from pipelines.training.memory import check_memory
 from pipelines.training.nonfinite import SkipNonFinite
 from pipelines.training.preemption import StopRequest
-from pipelines.training.progress import training_progress
+from pipelines.training.progress import TrainingProgress
 from pipelines.training.stage_trainer import StageTrainer
 from pipelines.training.step_seed import StepSeed
 from stage1_vqvae.files import check_writable
@@ -84,7 +84,7 @@ def fit(
         enable_model_summary=False,
         logger=loggers,
         # Pictures are drawn before the average leaves the module; what others do to gradients is checked after it.
-        callbacks=[StepSeed(data.seed), training_progress(title), *callbacks, *averaging, skips, checkpoints],
+        callbacks=[StepSeed(data.seed), TrainingProgress(title), *callbacks, *averaging, skips, checkpoints],
     )
     _leave_signals_to_us(trainer)
     if hardware.compile:

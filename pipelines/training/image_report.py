@@ -29,16 +29,15 @@ def report_images(images: ImageData, output: str | None) -> None:
     """
     height, width = images.image_size
     source = escape(images.train.description["source"])
-    console.print(f"images: {source}, {height}×{width}, {CHANNELS[images.channels]}")
+    lines = [f"images: {source}, {height}×{width}, {CHANNELS[images.channels]}"]
     for name, split, how in (("train", images.train, ""), ("validation", images.validation, images.held_back)):
         classes = _classes(split, images.class_names)
-        console.print(f"  {name:<10} {len(split):>9,}  {classes}" + (f" [dim]({how})[/]" if how else ""))
+        lines.append(f"  {name:<10} {len(split):>9,}  {classes}" + (f" [dim]({how})[/]" if how else ""))
     if images.left_out:
-        console.print(f"  {'left out':<10} {len(images.left_out):>9,}  {_list_left_out(images, output)}".rstrip())
-        for reason, count in _reasons(images):
-            console.print(f"  {'':<10} {count:>9,}  {escape(reason)}")
-    for note in [*images.notes, *_untrained(images)]:
-        console.print(f"  [yellow]![/] {escape(note)}")
+        lines.append(f"  {'left out':<10} {len(images.left_out):>9,}  {_list_left_out(images, output)}".rstrip())
+        lines += [f"  {'':<10} {count:>9,}  {escape(reason)}" for reason, count in _reasons(images)]
+    lines += [f"  [yellow]![/] {escape(note)}" for note in [*images.notes, *_untrained(images)]]
+    console.print_once(lines)
 
 
 def _classes(split: ImageSplit, names: Sequence[str]) -> str:

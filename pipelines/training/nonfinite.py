@@ -40,12 +40,14 @@ class SkipNonFinite(Callback):
         self.skipped = 0
         self.in_a_row = 0
         self._stop = stop
+        self._precision = ""
         self._step = 0  # the step that is decided on, from 1
         self._loss: Tensor | None = None  # of the batches of the step so far, summed
         self._decision: DeferredRead | None = None  # of the step that the optimiser is making
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Follow the optimiser's steps."""
+        self._precision = str(trainer.precision)
         trainer.optimizers[0].register_step_post_hook(self._after_step)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
@@ -108,13 +110,41 @@ class SkipNonFinite(Callback):
         if self.in_a_row >= self.limit:
             raise ValueError(
                 f"step {self._step}: the loss ({loss:g}) or its gradient (norm {norm:g}) "
-                f"was not finite for {self.in_a_row} steps in a row: lower the learning rate, set gradient_clip_val, "
+                f"was not finite for {self.in_a_row} steps in a row: "
+                f"{precision_advice(self._precision)}lower the learning rate, set gradient_clip_val, "
                 "or look for what the data holds"
             )
 
 
-def refuse_non_finite(module: nn.Module) -> None:
+RANGES = {"16-true": "weights", "16-mixed": "gradients", "bf16-true": "weights"}
+"""Precisions in which something that float32 holds may be lost, and what."""
+
+
+def precision_advice(precision: str) -> str:
+    """What to change first where the precision may be the reason, as the beginning of a list; empty where it is not.
+
+    The same command with another precision goes on from the last checkpoint: hardware makes no other product.
+
+    Args:
+        precision: Of the training, as Lightning names it.
+    """
+    if precision not in RANGES:
+        return ""
+    lost = "numbers above 65,504 are infinite and those below 0.00000006 zero"
+    if precision == "bf16-true":
+        lost = "numbers have 8 bits of precision"
+    return (
+        f"with hardware.precision={precision} {lost}, {RANGES[precision]} among them: give the same command with "
+        "hardware.precision=bf16-mixed, or with 32-true, which every device has; or "
+    )
+
+
+def refuse_non_finite(module: nn.Module, precision: str = "") -> None:
     """Check what is about to be saved, on all ranks.
+
+    Args:
+        module: Whose weights and buffers are saved.
+        precision: Of the training, for advice.
 
     Raises:
         ValueError: If a weight is not finite, or a buffer holds NaN, on any rank.
@@ -122,7 +152,8 @@ def refuse_non_finite(module: nn.Module) -> None:
     fault = next(faults(module), None)
     if collectives.on_any(fault is not None):
         raise ValueError(
-            f"{fault or 'a part on another rank is not finite'}: nothing is saved, earlier checkpoints are intact"
+            f"{fault or 'a part on another rank is not finite'}: nothing is saved, earlier checkpoints are intact: "
+            f"{precision_advice(precision)}lower the learning rate"
         )
 
 

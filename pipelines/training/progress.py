@@ -1,107 +1,81 @@
-"""The progress bar of a training, for a terminal and for the cell of a notebook."""
+"""The progress of a training."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
+from pytorch_lightning.callbacks import ProgressBar
 
-from pipelines.cli.kernel import REFRESH, Display, in_kernel
-
-
-class Progress(RichProgressBar):
-    """Lightning's rich bar over steps, without the epoch, which is the whole training here.
-
-    Args:
-        title: What the bar is called.
-    """
-
-    def __init__(self, title: str) -> None:
-        super().__init__(refresh_rate=round(1 / REFRESH), leave=True)
-        self.title = title
-        self._refreshed = 0.0
-        self._values: dict[str, Any] = {}
-        self._valued_at = -1  # the step whose metrics the bar shows
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move the bar, not more often than it is looked at."""
-        if time.monotonic() - self._refreshed < REFRESH and batch_idx + 1 != self.total_train_batches:
-            return
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        self._refreshed = time.monotonic()
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return self.title
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return the metrics to show: ``loss`` of training, ``val psnr`` of the last validation.
-
-        They are read from the device once after each step that logs, not at every move of the bar.
-        """
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        logged_at = trainer.global_step // every * every
-        if logged_at != self._valued_at or trainer.validating:
-            self._valued_at = logged_at
-            self._values = named(super().get_metrics(trainer, pl_module))
-        return self._values
+from pipelines.cli.kernel import REFRESH, progress
+from stage1_vqvae.progress import Progress
 
 
-def named(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Lightning's metrics as a bar shows them: ``loss`` of training, ``val psnr`` of the last validation."""
-    return {
-        name.removeprefix("train/").replace("validation/", "val "): f"{value:.4g}"
-        for name, value in metrics.items()
-        if isinstance(value, float)
-    }
-
-
-class CellProgress(ProgressBar):
-    """A line in the cell of a notebook: step, speed, time left, metrics.
+class TrainingProgress(ProgressBar):
+    """Shows steps, the time that is left, and metrics.
 
     Args:
-        title: What the line begins with.
+        title: What the training is called.
     """
 
     def __init__(self, title: str) -> None:
         super().__init__()
         self.title = title
-        self._display = Display()
-        self._started, self._first, self._refreshed = 0.0, 0, 0.0
+        self._progress: Progress | None = None
+        self._refreshed = 0.0
+        self._note = ""
+        self._valued_at = -1  # the step whose metrics are shown
+
+    def disable(self) -> None:
+        """Show nothing: Lightning asks for it on all ranks but the first."""
+        self.title = ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where the training goes on from."""
-        self._started, self._first = time.monotonic(), trainer.global_step
+        """Begin at the step that the training goes on from."""
+        if self.title:
+            self._progress = progress(self.title, trainer.max_steps, trainer.global_step, "steps")
+            self._progress.__enter__()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Show the line again, not more often than it is looked at."""
-        if time.monotonic() - self._refreshed >= REFRESH:
-            self._show(trainer, pl_module)
+        """Show how far the training is, not more often than it is looked at."""
+        if self._progress is not None and time.monotonic() - self._refreshed >= REFRESH:
+            self._refreshed = time.monotonic()
+            self._progress.reach(trainer.global_step, self._metrics(trainer, pl_module))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the metrics of the validation the next time."""
+        self._valued_at = -1
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the line of the last step."""
-        self._show(trainer, pl_module)
+        """Show the last step, and end."""
+        if self._progress is not None:
+            self._progress.reach(trainer.global_step, self._metrics(trainer, pl_module))
+        self._end()
 
-    def disable(self) -> None:
-        """Show nothing: another process does."""
-        self._display = Display(hidden=True)
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End, also where the training does not."""
+        self._end()
 
-    def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._refreshed = time.monotonic()
-        step, total = trainer.global_step, trainer.max_steps
-        speed = (step - self._first) / max(self._refreshed - self._started, 1e-9)
-        left = timedelta(seconds=round((total - step) / speed)) if speed else "?"
-        metrics = "  ".join(f"{name} {value}" for name, value in named(self.get_metrics(trainer, pl_module)).items())
-        self._display.show(f"{self.title}  {step}/{total}  {speed:.3g} steps/s  {left} left  {metrics}".rstrip())
+    def _end(self) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
+            self._progress = None
 
+    def _metrics(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        """The metrics to show: ``loss`` of training, ``val psnr`` of the last validation.
 
-def training_progress(title: str) -> ProgressBar:
-    """The bar of a training in this process."""
-    return CellProgress(title) if in_kernel() else Progress(title)
+        They are read from the device once after each step that logs, not at every look.
+        """
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        logged_at = trainer.global_step // every * every
+        if logged_at != self._valued_at:
+            self._valued_at = logged_at
+            self._note = ", ".join(
+                f"{name.removeprefix('train/').replace('validation/', 'val ')} {value:.4g}"
+                for name, value in self.get_metrics(trainer, pl_module).items()
+                if isinstance(value, float)
+            )
+        return self._note

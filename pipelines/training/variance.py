@@ -48,5 +48,5 @@ def _kept(run: RunFolder) -> Any:
         return None  # settings that have made nothing bind nobody
     for path in (run.tokenizer / SETTINGS, checkpoints / SETTINGS):
         if path.exists():
-            return read_yaml(path)["stage1"]["objective"]
+            return read_yaml(path).get("stage1", {}).get("objective")  # none of a tokenizer that was taken
     return None

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch.distributed as dist
@@ -178,6 +179,19 @@ def test_a_job_that_cannot_start_is_listed(sweep, tmp_path):
     assert said.err.count("codes.copies is at least 1") == 2
     assert [record.status for record in read_records(tmp_path / "sweep")] == ["failed", "failed"]
     assert not (tmp_path / "sweep" / "0").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("optuna") is None, reason="optuna is not installed")
+def test_a_search_goes_on_past_a_trial_that_fails(sweep, tmp_path):
+    tiny = [word for word in TINY if not word.startswith("stage2.model.heads")]
+    search = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "hydra.sweeper.direction=minimize"]
+    code, said = sweep(*search, "hydra.sweeper.n_jobs=1", "stage2.model.heads=choice(4,3,2)", tiny=tiny)
+    assert code == 0
+    found = {record.overrides[0]: record.status for record in read_records(tmp_path / "sweep")}
+    assert {heads[-1]: status for heads, status in found.items()} == {"4": "finished", "3": "failed", "2": "finished"}
+    assert "Error executing job" not in said.err
+    assert said.err.count("width 16 and 3 heads") == 1
 
 
 def test_secrets_of_the_command_line_are_nowhere_in_the_sweeps_folder(sweep, monkeypatch, tmp_path):

@@ -55,7 +55,7 @@ def test_optuna_gets_the_objective(tmp_path):
     assert code == 0, said
     rows = Sweep.read(tmp_path / "sweep").rows
     assert [row.record.status for row in rows] == ["finished", "finished"]
-    assert f"Best value: {rows[0].metrics['stage2.nats']}" in said
+    assert f"job {rows[0].record.number}: finished, {rows[0].metrics['stage2.nats']:.5g}" in said
     code, said = sweep(tmp_path, *settings, "hydra.sweeper.n_jobs=1", interval)  # the same command draws new trials
     assert code == 0, said
     again = Sweep.read(tmp_path / "sweep").rows

@@ -308,3 +308,40 @@ def test_a_group_without_finished_jobs_comes_last_and_is_shown_empty(seeds):
     with console.capture() as said:
         write_results(seeds)
     assert "0 of 3" in said.get()
+
+
+def test_jobs_that_no_other_one_beats_are_marked(tmp_path):
+    points = [(2.0, 20.0), (2.1, 25.0), (2.2, 24.0), (2.0, 19.0), (1.9, 10.0), (1.5, 30.0)]
+    for number, (nats, psnr) in enumerate(points):
+        status = "failed" if number == 5 else "finished"
+        JobRecord(number, [f"seed={number}", "objective=[stage2.nats,stage1.psnr]"], status).write(tmp_path)
+        finish(tmp_path, number, nats, psnr)
+    sweep = Sweep.read(tmp_path)
+    finished = points[:5]
+    expected = {
+        number
+        for number, (nats, psnr) in enumerate(finished)
+        if not any(n <= nats and p >= psnr and (n, p) != (nats, psnr) for n, p in finished)
+    }
+    assert sweep.efficient == expected == {0, 1, 4}
+    rows = {int(row["job"]): row for row in csv.DictReader(io.StringIO(as_csv(sweep)))}
+    assert {number for number, row in rows.items() if row["pareto"] == "1"} == expected
+
+
+def test_one_objective_marks_none(folder):
+    assert Sweep.read(folder).efficient == set()
+    assert "pareto" not in as_csv(Sweep.read(folder))
+
+
+def test_a_page_of_many_jobs_holds_the_samples_of_the_best_alone(tmp_path):
+    for number in range(20):
+        JobRecord(number, [f"seed={number}", f"n={number}"], "finished").write(tmp_path)
+        finish(tmp_path, number, 2 + number / 10)
+        (tmp_path / str(number) / "samples").mkdir()
+        Image.new("L", (28, 28)).save(tmp_path / str(number) / "samples" / "grid.png")
+    sweep = Sweep.read(tmp_path)
+    write_sweep_page(tmp_path / "sweep.html", sweep, [])
+    page = (tmp_path / "sweep.html").read_text()
+    assert page.count("data:image/png") == 12
+    named = re.findall(r'src="(\d+)/samples/grid.png"[^>]* loading="lazy"', page)
+    assert named == [str(row.record.number) for row in sweep.rows[12:]]

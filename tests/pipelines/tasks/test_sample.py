@@ -186,16 +186,6 @@ def test_a_single_image(tiny_run, tmp_path, reference):
         assert arrays["images"].shape == (1, 28, 28, 1)
 
 
-def test_the_bar_tells_images_and_their_speed():
-    bar = sample.progress_bar(100, already=20)
-    assert "images/s" not in bar.columns[3].render(bar.tasks[0]).plain
-    bar.start_task(bar.tasks[0].id)
-    bar.advance(bar.tasks[0].id, 30)
-    bar.tasks[0].start_time -= 10
-    speed = float(bar.columns[3].render(bar.tasks[0]).plain.removesuffix(" images/s"))
-    assert speed == pytest.approx(3, rel=0.01)
-
-
 def test_default_name_tells_settings_apart(tiny_run):
     settings = {"n": 64, "seed": 0, "label": [1, "cat"]}
     assert default_name(settings, {"min_p": 0.1}) == "n64_seed0_label1-cat_min_p0.1"

@@ -5,7 +5,7 @@ import torch
 from pytorch_lightning import Callback
 
 from pipelines.training import optimization
-from pipelines.training.nonfinite import refuse_non_finite
+from pipelines.training.nonfinite import precision_advice, refuse_non_finite
 from tests.support import two_ranks
 from tests.support.resuming import (
     At,
@@ -50,6 +50,20 @@ def nan_loss(module, steps):
 
     module.training_step = training_step
     return module
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [("16-true", "above 65,504 are infinite"), ("16-mixed", "above 65,504"), ("bf16-true", "8 bits of precision")],
+)
+def test_a_precision_that_may_be_the_reason_is_named_first(precision, said):
+    module = torch.nn.Linear(1, 1)
+    refuse_non_finite(module, precision)
+    torch.nn.init.constant_(module.weight, torch.inf)
+    with pytest.raises(ValueError, match=f"hardware.precision={precision} .*{said}.* hardware.precision=bf16-mixed"):
+        refuse_non_finite(module, precision)
+    for plain in ("32-true", "bf16-mixed"):
+        assert precision_advice(plain) == ""
 
 
 @pytest.mark.parametrize("make", [tokenizer_training, prior_training])
