@@ -24,6 +24,14 @@ class CodebookSteps(LightningModule):
         super().optimizer_step(*args, **kwargs)
         handle.remove()
         if happened and any(parameter.grad is not None for parameter in self.model.parameters()):
-            self.model.step()
+            self.after_step()
         else:
-            self.model.discard()
+            self.after_skipped_step()
+
+    def after_step(self) -> None:
+        """Step what steps with the optimiser: the codebooks."""
+        self.model.step()
+
+    def after_skipped_step(self) -> None:
+        """Drop what was gathered for a step that did not happen."""
+        self.model.discard()

@@ -79,18 +79,24 @@ class TokenizerTraining(CodebookSteps):
 
         Where the objective is a sum, its terms are there too, each without its weight.
         """
+        _, _, found = self._reconstructed(batch)
+        return found
+
+    def _reconstructed(self, batch: dict[str, Tensor]) -> tuple[Tensor, Reconstruction, dict[str, Tensor]]:
+        """Augmented images ``[B, C, H, W]``, what the model makes of them, and what a training step returns."""
         draws = batch["draws"] if "draws" in batch else self._draws_of(len(batch["images"]))
         images = self.augmentation(batch["images"], draws, self.seed, self.memory_format)
         passed = self.model(images)
         terms = self._terms(passed, images)
         reconstruction = self.objective.total(terms)
-        return {
+        found = {
             **(terms if len(terms) > 1 else {}),
             "loss": reconstruction + passed.loss,
             "reconstruction": reconstruction,
             "quantizer": passed.loss,
             "codes": passed.codes,
         }
+        return images, passed, found
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log every so many steps: the loss, its terms, and the perplexity of the batch's codes."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stage1_vqvae.likelihoods import Likelihood
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.tokenizer import Tokenizer
+from stage1_vqvae.tokenizer import Tokenizer, last_weights
 
 
 class OneLevelTokenizer(Tokenizer):
@@ -45,6 +45,11 @@ class OneLevelTokenizer(Tokenizer):
     def levels(self) -> list[Quantizer]:
         """The one quantizer."""
         return [self.quantizer]
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weights of the decoder's last layer."""
+        return last_weights(self.decoder)
 
     def quantize(self, images: Tensor) -> list[Quantized]:
         """Quantized latents of padded ``images [B, C, H + 2p, W + 2p]`` in [-1, 1]: one level."""

@@ -78,6 +78,15 @@ class Tokenizer(nn.Module, ABC):
     def levels(self) -> list[Quantizer]:
         """The quantizers, coarse to fine."""
 
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weights of the decoder's last layer, whose gradients weigh an adversarial loss.
+
+        Raises:
+            ValueError: If the class does not name them.
+        """
+        raise ValueError(f"{type(self).__name__} has no last_layer: define it, to train against a discriminator")
+
     @abstractmethod
     def quantize(self, images: Tensor) -> list[Quantized]:
         """Quantized latents of each level, coarse to fine, of padded ``images [B, C, H + 2p, W + 2p]`` in [-1, 1]."""
@@ -213,3 +222,8 @@ class Tokenizer(nn.Module, ABC):
         grids = iter(layout.split(codes))
         parts = [torch.stack([next(grids) for _ in sizes], dim=-1) for sizes in self.sizes]  # [B, h, w, depth] each
         return [part if part.shape[-1] > 1 else part.squeeze(-1) for part in parts]
+
+
+def last_weights(network: nn.Module) -> nn.Parameter:
+    """Weights of the last layer that a network has in order of its definition."""
+    return [parameter for parameter in network.parameters() if parameter.ndim > 1][-1]

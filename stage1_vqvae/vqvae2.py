@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stage1_vqvae.likelihoods import Likelihood
 from stage1_vqvae.networks.convolutional import Decoder, Encoder, Norm, halvings, strided
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.tokenizer import Tokenizer
+from stage1_vqvae.tokenizer import Tokenizer, last_weights
 
 
 class VQVAE2(Tokenizer):
@@ -86,6 +86,11 @@ class VQVAE2(Tokenizer):
     def levels(self) -> list[Quantizer]:
         """The quantizers, coarse to fine."""
         return [quantizer for quantizer in self.quantizers if isinstance(quantizer, Quantizer)]
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weights of the decoder's last layer."""
+        return last_weights(self.decoder)
 
     def quantize(self, images: Tensor) -> list[Quantized]:
         """Quantized latents of each level, coarse to fine, of padded ``images [B, C, H + 2p, W + 2p]`` in [-1, 1]."""

@@ -19,6 +19,11 @@ class RunFolder:
         return self.path / "tokenizer"
 
     @property
+    def discriminator(self) -> Path:
+        """What the tokenizer was trained against, if it was."""
+        return self.tokenizer / "discriminator"
+
+    @property
     def data(self) -> Path:
         """How the run's images are opened."""
         return self.tokenizer / "data.yaml"

@@ -24,7 +24,10 @@ RECIPE = "recipe"
 SAMPLING = "stage2_prior.sampling.SamplingSettings"
 """What ``sampling`` describes; it is written without ``_target_``, since its settings may be left to the recipe."""
 
-GIVEN = {"stage2.model": ("layout", "num_classes")}
+GIVEN = {
+    "stage1.training": ("model", "objective", "augmentation", "optimization", "seed", "channels_last"),
+    "stage2.model": ("layout", "num_classes"),
+}
 """Arguments that a target gets from the work before it, by the target's place."""
 
 
@@ -52,6 +55,8 @@ class Stage1(TypedDict):
     batch_size: int
     seed: NotRequired[int]
     init: NotRequired[str | None]
+    training: NotRequired[Node | None]
+    discriminator: NotRequired[Node | None]
     likelihood: NotRequired[Node | None]
     quantizer: NotRequired[Node | None]
     levels: NotRequired[Node | None]

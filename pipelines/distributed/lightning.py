@@ -59,12 +59,13 @@ class OtherAccelerator(Accelerator):
         return kind.type if kind else "other"
 
 
-def trainer_options(hardware: Hardware, sharded: bool) -> dict[str, Any]:
+def trainer_options(hardware: Hardware, sharded: bool, idle: bool = False) -> dict[str, Any]:
     """Arguments of Lightning's Trainer: accelerator, devices, machines, precision and strategy.
 
     Args:
         hardware: What the command runs on.
         sharded: Whether the module shards its parameters over the processes.
+        idle: Whether there are steps in which some parameters have no gradient.
 
     Returns:
         Arguments by name; among them ``plugins``, a list to which others may be added.
@@ -75,7 +76,7 @@ def trainer_options(hardware: Hardware, sharded: bool) -> dict[str, Any]:
         "devices": _devices(hardware),
         "num_nodes": hardware.num_nodes,
         "precision": precision,
-        "strategy": _strategy(hardware, sharded),
+        "strategy": _strategy(hardware, sharded, idle),
         "plugins": [],
     }
     if precision in ("bf16-mixed", "16-mixed") and device.type not in ("cpu", "cuda"):
@@ -91,7 +92,7 @@ def _devices(hardware: Hardware) -> int | list[int]:
     return [hardware.device.index]
 
 
-def _strategy(hardware: Hardware, sharded: bool) -> str | Strategy:
+def _strategy(hardware: Hardware, sharded: bool, idle: bool) -> str | Strategy:
     if hardware.ranks == 1:
         if hardware.device.type in KNOWN:
             return "auto"
@@ -99,4 +100,4 @@ def _strategy(hardware: Hardware, sharded: bool) -> str | Strategy:
     if sharded:
         return ModelParallelStrategy(hardware.ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
     # The quantizers keep codebooks and their statistics equal; a broadcast of rank 0's would drop the others'.
-    return DDPStrategy(broadcast_buffers=False)
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=idle)

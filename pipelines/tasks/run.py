@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -115,6 +117,7 @@ def check(settings: Settings) -> None:
         refuse_ema_with_fsdp(trainer)
     build(settings["data"], "data", trust)
     build(settings["stage1"]["objective"], "stage1.objective", trust)
+    check_parts(settings["stage1"].get("training") or {}, "stage1.training", trust)
     try:
         with torch.device("meta"):  # sizes are checked, weights are not drawn: that takes seconds of a large model
             check_models(settings)
@@ -131,6 +134,12 @@ def check(settings: Settings) -> None:
     for key in ("n", "batch_size"):
         if settings[key] < 1:
             raise ValueError(f"{key} is at least 1, got {settings[key]}")
+
+
+def check_parts(node: Mapping[str, Any], path: str, trust: Sequence[str]) -> None:
+    """Build what a node describes for its target, which itself needs more."""
+    for key, value in node.items():
+        build(value, f"{path}.{key}", trust)
 
 
 def check_models(settings: Settings) -> None:

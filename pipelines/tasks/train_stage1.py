@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import seed_everything
+from pytorch_lightning import LightningModule, seed_everything
 
 from pipelines.artifacts.models import save_model
 from pipelines.artifacts.run_folder import RunFolder, dependents, finished
@@ -29,7 +29,9 @@ from pipelines.training.variance import with_variance
 from pipelines.training.warm_start import init_fingerprint, warm_start
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import write_json
-from stage1_vqvae.lightning_module import TokenizerTraining
+
+PLAIN = {"_target_": "stage1_vqvae.lightning_module.TokenizerTraining"}
+"""What trains a tokenizer where ``stage1.training`` is null."""
 
 
 def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
@@ -73,7 +75,9 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     check_batch_size("stage1", stage["batch_size"], len(found.train))
     objective = build(with_variance(settings, run, found)["stage1"]["objective"], "stage1.objective", trust)
     data = StageData(found.train, found.validation, stage["batch_size"], seed, found.workers)
-    module = TokenizerTraining(model, objective, found.augmentation, optimization, seed, hardware.channels_last)
+    parts = {"model": model, "objective": objective, "augmentation": found.augmentation, "optimization": optimization}
+    more = {**parts, "seed": seed, "channels_last": hardware.channels_last}
+    module = build(stage.get("training") or PLAIN, "stage1.training", trust, **more)
     tokenizer_claim(run, settings, found).take()
     images.remember(run)
     pictures = ReconstructionImages(found.validation, run.pictures("stage1"))
@@ -82,9 +86,9 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
         metrics = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
         if collectives.rank() == 0:
             write_json(run.tokenizer / "metrics.json", metrics)
-            save_model(
-                run.tokenizer, "tokenizer", model, {"model": stage["model"], "data": describe_images(found)}, trust
-            )
+            save_discriminator(run, module, stage, trust)
+            described = {"model": stage["model"], "data": describe_images(found)}
+            save_model(run.tokenizer, "tokenizer", model, described, trust)
             for logger in media_loggers(loggers):
                 logger.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
@@ -102,6 +106,13 @@ def say_metrics(metrics: dict[str, float], stage: Mapping[str, Any], images: int
         console.print(f"[yellow]![/] {advice(stage)}")
 
 
+def save_discriminator(run: RunFolder, module: LightningModule, stage: Settings, trust: Sequence[str]) -> None:
+    """Write what a tokenizer was trained against, if anything; it is no part of the tokenizer's fingerprint."""
+    if "discriminator" in (stage.get("training") or {}):
+        described = {"model": stage["training"]["discriminator"]}
+        save_model(run.discriminator, "discriminator", module.get_submodule("discriminator"), described, trust)
+
+
 def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None = None) -> Claim:
     """What makes a run's tokenizer; the images' content is compared where they are given."""
     if settings.get("tokenizer"):
@@ -111,7 +122,7 @@ def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None
         run.tokenizer / SETTINGS,
         {**training_settings(with_variance(settings, run, images)), **seen},
         "tokenizer",
-        products=[run.tokenizer / "model.safetensors", run.tokenizer / "config.yaml"],
+        products=[run.tokenizer / "model.safetensors", run.tokenizer / "config.yaml", run.discriminator],
         checkpoints=run.checkpoints("stage1"),
         dependents=dependents(run, "tokenizer"),
         trust=settings["trust"],
@@ -122,7 +133,7 @@ def training_settings(settings: Settings) -> dict[str, Any]:
     """What a tokenizer depends on; where images are cached and on what is computed is not part of it."""
     if settings.get("tokenizer"):
         return {"taken_from": settings["taken_from"], "data": image_settings(settings)}
-    elsewhere = ("quantizer", "levels", "seed", "init")  # in the model, and below
+    elsewhere = ("quantizer", "levels", "discriminator", "seed", "init")  # in model or training, and below
     stage = {key: value for key, value in settings["stage1"].items() if key not in elsewhere}
     return {
         "data": image_settings(settings),

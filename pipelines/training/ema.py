@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.training.nonfinite import SkipNonFinite
 
@@ -18,6 +18,8 @@ class AveragedWeights(Callback):
 
     After n updates the decay is ``(1 + n) / (10 + n)`` as long as that is lower, so that the average of a short
     training is not its random start. Buffers, codebooks among them, are not averaged. A skipped step is no update.
+
+    Parameters whose names begin with one of the module's ``not_averaged`` are left out.
 
     During a validation of a training the module holds the average, and the weights are kept here. A checkpoint holds
     the average as ``state_dict`` and the weights as ``current_model_state``, also if it is written during a
@@ -39,8 +41,8 @@ class AveragedWeights(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with the checkpoint's average, or with the weights."""
-        self._average = [parameter.detach().clone() for parameter in pl_module.parameters()]
-        for (name, _), average in zip(pl_module.named_parameters(), self._average, strict=True):
+        self._average = [parameter.detach().clone() for _, parameter in averaged(pl_module)]
+        for (name, _), average in zip(averaged(pl_module), self._average, strict=True):
             if name in self._loaded:
                 average.copy_(self._loaded[name])
         self._loaded = {}
@@ -52,7 +54,7 @@ class AveragedWeights(Callback):
         """Update the average, if this batch ended an optimiser step that was not skipped."""
         if trainer.global_step == self._updated_at or self._skips.in_a_row > 0:
             return
-        weights = [parameter.detach() for parameter in pl_module.parameters()]
+        weights = [parameter.detach() for _, parameter in averaged(pl_module)]
         if self._updates == 0:
             torch._foreach_copy_(self._average, weights)
         else:
@@ -85,10 +87,10 @@ class AveragedWeights(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the average as ``state_dict``, the weights as ``current_model_state``."""
-        kept = {id(parameter): kept for parameter, kept in zip(pl_module.parameters(), self._average, strict=True)}
+        kept = {id(parameter): kept for (_, parameter), kept in zip(averaged(pl_module), self._average, strict=True)}
         other = dict(checkpoint["state_dict"])
         for name, parameter in pl_module.named_parameters(remove_duplicate=False):
-            other[name] = kept[id(parameter)]
+            other[name] = kept.get(id(parameter), other[name])
         average, weights = (checkpoint["state_dict"], other) if self._swapped else (other, checkpoint["state_dict"])
         checkpoint["state_dict"], checkpoint["current_model_state"] = average, weights
         checkpoint["averaging_state"] = {"n_averaged": torch.tensor(self._updates)}
@@ -106,8 +108,14 @@ class AveragedWeights(Callback):
 
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:
-        weights = [parameter.detach() for parameter in pl_module.parameters()]
+        weights = [parameter.detach() for _, parameter in averaged(pl_module)]
         before = [weight.clone() for weight in weights]
         torch._foreach_copy_(weights, self._average)
         torch._foreach_copy_(self._average, before)
         self._swapped = not self._swapped
+
+
+def averaged(module: LightningModule) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of which an average is kept, by name."""
+    left_out = getattr(module, "not_averaged", ())
+    return [(name, parameter) for name, parameter in module.named_parameters() if not name.startswith(tuple(left_out))]

@@ -65,17 +65,18 @@ def fit(
         The last validation's metrics, of the weights that are kept.
 
     Raises:
-        ValueError: If the memory does not hold the training, there are checkpoints and none is intact, or loss or
-            gradients are not finite for too long.
+        ValueError: If it cannot be compiled, the memory does not hold it, no checkpoint is intact, or loss or gradients
+            are not finite for too long.
         OSError: If checkpoints cannot be written.
         SystemExit: If the process was asked to stop; the same call goes on.
     """
+    _refuse_compiling(module, hardware)
     model = type(getattr(module, "model", module))
     stop = StopRequest()
     skips = SkipNonFinite(settings.max_skipped, stop)
     averaging = [AveragedWeights(settings.ema_decay, skips)] if settings.ema_decay else []
     checkpoints = Checkpoints(folder, settings.checkpoint_every, stop, best)
-    options = trainer_options(hardware, sharded=isinstance(module, ShardedPriorTraining))
+    options = trainer_options(hardware, sharded=isinstance(module, ShardedPriorTraining), idle=_idles(module))
     trainer = Trainer(
         **{**options, "plugins": [*options["plugins"], VerifiedIO(model)]},
         **_schedule(settings),
@@ -116,6 +117,17 @@ def _schedule(settings: StageTrainer) -> dict[str, Any]:
         "gradient_clip_val": settings.gradient_clip_val,
         "log_every_n_steps": min(50, settings.validate_every),
     }
+
+
+def _idles(module: LightningModule) -> bool:
+    """Whether there are steps in which some parameters have no gradient."""
+    return getattr(module, "idle_parameters", False)
+
+
+def _refuse_compiling(module: LightningModule, hardware: Hardware) -> None:
+    """Raise ValueError if a training is to be compiled whose steps are no single graph."""
+    if hardware.compile and not getattr(module, "compiles", True):
+        raise ValueError(f"hardware.compile=true does not go with {type(module).__name__}: give hardware.compile=false")
 
 
 def _leave_signals_to_us(trainer: Trainer) -> None:

@@ -11,6 +11,7 @@ from pipelines.config.schema import check_settings
 from pipelines.distributed.hardware import Hardware
 from pipelines.posterior_collapse.latent_pixels import LatentPixelModel
 from pipelines.tasks.run import check
+from stage1_vqvae.adversarial import Discriminator
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.quantizers.base import Quantizer
 from stage1_vqvae.tokenizer import Tokenizer
@@ -28,7 +29,11 @@ NEEDED = {
     "pixelcnn_hierarchy": ["stage1=vqvae2", "data.image_size=[32,32]"],
     "ffhq256_vqvae2": ["data.files=x", *NARROW],
     "imagenet128": NARROW,
+    "cells64": ["data.files=x"],
     "signs64": ["data.files=x"],
+    "vqgan256": ["data.files=x", *NARROW, "stage2.model.heads=2"],
+    "patch": ["stage1/training=adversarial"],
+    "projected": ["stage1/training=adversarial"],  # the discriminator; the quantizer does not mind
 }
 
 
@@ -119,6 +124,13 @@ def test_the_cifar10_recipe_takes_any_quantizer(name):
 @pytest.mark.parametrize("name", options("stage1/objective"))
 def test_objectives_build(name):
     assert callable(build(compose(f"stage1/objective={name}")["stage1"]["objective"], "stage1.objective"))
+
+
+@pytest.mark.parametrize("name", options("stage1/discriminator"))
+def test_discriminators_build_and_are_no_part_of_a_training_without_one(name):
+    stage = compose("stage1/training=adversarial", f"stage1/discriminator={name}")["stage1"]
+    assert isinstance(build(stage["training"]["discriminator"], "stage1.training.discriminator"), Discriminator)
+    assert compose()["stage1"].keys() == stage.keys() - {"training", "discriminator"}
 
 
 @pytest.mark.parametrize("name", options("stage1/likelihood"))

@@ -13,6 +13,7 @@ from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.optimization import Optimization
 from pipelines.training.stage_trainer import StageTrainer
+from stage1_vqvae.adversarial import AdversarialTraining, Adversary, PatchDiscriminator
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.data.augmentation import Augmentation
 from stage1_vqvae.lightning_module import TokenizerTraining
@@ -43,6 +44,21 @@ def tokenizer_training():
         (16, 16), 1, EMAVectorQuantizer(4, 6, revive_after=3.0), width=8, residual_width=4, downsample_factor=8
     )
     return TokenizerTraining(model, SquaredError(), Augmentation(flip=True, shift=2), Optimization(1e-2), seed=1)
+
+
+def adversarial_training(onset=3):
+    """The same against a discriminator, with everything that keeps a state from step to step."""
+    alone = tokenizer_training()
+    return AdversarialTraining(
+        alone.model,
+        PatchDiscriminator(1, width=4, layers=2),
+        alone.objective,
+        alone.augmentation,
+        alone.optimization,
+        seed=1,
+        discriminator_optimization=Optimization(1e-2, betas=(0.5, 0.9)),
+        adversary=Adversary(onset=onset, ramp=2, lecam=0.1, r1=0.1),
+    )
 
 
 def prior_training():
@@ -97,13 +113,15 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(module, folder, callbacks=(), metrics=None, batch_size=4, workers=0, data=None, **options):
+def train(
+    module, folder, callbacks=(), metrics=None, batch_size=4, workers=0, data=None, precision="32-true", **options
+):
     """Train in a folder; returns the weights kept and the last metrics."""
     best = ("validation/nats", "min") if isinstance(module, PriorTraining) else None
     settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "ema_decay": 0.9, **options}
     examples = data if data is not None else Examples()
     stage = StageData(examples, Examples(), batch_size=batch_size, seed=5, workers=workers)
-    hardware = Hardware("cpu", 1)
+    hardware = Hardware("cpu", 1, precision=precision)
     loggers = [metrics] if metrics is not None else []
     last = fit("test", module, stage, folder, StageTrainer(**settings), hardware, loggers, callbacks, best=best)
     return module.model.state_dict(), last

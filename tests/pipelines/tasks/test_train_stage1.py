@@ -1,11 +1,15 @@
 import copy
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from pipelines.artifacts.models import Saved, fingerprint, load_tokenizer
+from pipelines.config.instantiate import build
 from pipelines.distributed.hardware import Hardware
 from pipelines.tasks.train_stage1 import train_stage1
+from pipelines.training.checkpoint_files import load_checkpoint, step_path
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import open_images
@@ -13,12 +17,12 @@ from pipelines.training.stage_trainer import StageTrainer
 from stage1_vqvae.data.augmentation import Augmentation
 from stage1_vqvae.lightning_module import TokenizerTraining
 from tests.support.distributed import on_two_ranks
-from tests.support.resuming import Examples, prior_training, tokenizer_training
+from tests.support.resuming import Examples, adversarial_training, prior_training, tokenizer_training
 from tests.support.tiny import TINY, compose
 
 
 def _train(rank, make, processes, folder):
-    module = {"tokenizer": tokenizer_training, "prior": prior_training}[make]()
+    module = {"tokenizer": tokenizer_training, "adversarial": adversarial_training, "prior": prior_training}[make]()
     for part in module.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0  # ranks draw their own
@@ -32,8 +36,26 @@ def _train(rank, make, processes, folder):
     return {"metrics": metrics, "weights": copy.deepcopy(dict(module.model.state_dict()))}
 
 
+def test_the_discriminator_lies_beside_the_tokenizer_and_is_no_part_of_its_fingerprint(tmp_path):
+    small = ["stage1.discriminator.width=4", "stage1.training.adversary.onset=2", "stage1.trainer.ema_decay=0.9"]
+    settings = compose(*TINY, "stage1/training=adversarial", *small, f"output={tmp_path}", "hardware=cpu")
+    train_stage1(settings)
+    saved = Saved.open(tmp_path / "tokenizer" / "discriminator", "discriminator")
+    judge = build(saved.config["model"], "model")
+    saved.load_weights(judge)
+    last = load_checkpoint(step_path(tmp_path / "checkpoints" / "stage1", 6))["current_model_state"]
+    for name, value in judge.state_dict().items():
+        assert torch.equal(last[f"discriminator.{name}"], value), name
+    tokenizer, known = load_tokenizer(tmp_path / "tokenizer")
+    assert not any("discriminator" in name for name in tokenizer.state_dict())
+    shutil.rmtree(tmp_path / "tokenizer" / "discriminator")
+    assert fingerprint(tmp_path / "tokenizer") == known.fingerprint
+    with pytest.raises(ValueError, match=r"other settings \(stage1.training"):
+        train_stage1(compose(*TINY, "stage1.trainer.ema_decay=0.9", f"output={tmp_path}", "hardware=cpu"))
+
+
 def test_two_processes_train_like_one(tmp_path):
-    for make in ("tokenizer", "prior"):
+    for make in ("tokenizer", "adversarial", "prior"):
         alone = _train(0, make, 1, tmp_path / "alone")
         first, second = on_two_ranks(_train, make, 2, tmp_path / "shared")
         for name, value in alone["weights"].items():
