@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipelines.config.compose import composed_settings
+from pipelines.config.compose import Asked, composed_settings
 from pipelines.config.conf import groups
 from pipelines.config.migrations import MOVED, RENAMED, RENAMED_GROUPS
 from pipelines.config.signatures import read_signature
@@ -41,4 +41,4 @@ def test_what_things_are_called_today_is_there():
 )
 def test_an_old_key_is_refused_with_its_name_of_today(command, given, said):
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
-        composed_settings(command, given)
+        composed_settings(command, Asked.of(given), {})
