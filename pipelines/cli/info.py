@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from pipelines.config.conf import CONF, comments, options
+from pipelines.config.conf import CONF, comments, groups, options
 from pipelines.config.schema import SAMPLING, keys_of_command
 from pipelines.config.signatures import Argument, Signature, read_signature
 from pipelines.config.types import name_of
@@ -53,7 +53,8 @@ def show_info(config_name: str, arguments: Sequence[str]) -> None:
     console = Console(highlight=False)
     if not wanted:
         console.print("[bold]Choices[/], group=option:")
-        for group in (group for group in choices if not group.startswith("hydra")):
+        inner = [group for group in groups() if group not in choices and group.rpartition("/")[0] in choices]
+        for group in (group for group in (*choices, *inner) if not group.startswith("hydra")):
             _show_group(console, group, choices.get(group))
     keys = [key for key in keys_of(plain, config_name, comments(config_name, choices)) if _wanted(key.path, wanted)]
     console.print(f"\n[bold]Keys[/] of {' '.join(['this choice', *overrides])}, key=value:" if keys else "no such key")

@@ -33,7 +33,14 @@ def test_a_recipe_leaves_the_lengths_alone_to_be_chosen():
 
 
 SMALL = ["n=10", "logger=csv", "stage2.model.width=16", "stage2.model.layers=1", "stage2.model.heads=2"]
-SMALL += ["stage1.model.residual_width=4", "stage1.model.residual_layers=1", "stage1.model.width=8", "codes.copies=1"]
+SMALL += [
+    "stage1.model.downsample_factor=8",
+    "stage1.model.padding=2",
+    "stage1.model.residual_width=4",
+    "stage1.model.residual_layers=1",
+    "stage1.model.width=8",
+    "codes.copies=1",
+]
 
 
 class Clock:
@@ -100,7 +107,7 @@ def test_without_a_budget_nothing_is_planned(clock, tmp_path):
 
 
 def test_a_run_spends_on_its_prior_what_stage_one_left(clock, monkeypatch, tmp_path):
-    """Stage one and all before take 80 of 120 s, 6 are for samples and the report: 34 are left for steps of 1 s."""
+    """Stage one and all before take 80 of 120 s, 6 are for samples and the report: 34 are left for steps of 17 s."""
     from pipelines.tasks import run as task
 
     def extract(*arguments):
@@ -109,15 +116,15 @@ def test_a_run_spends_on_its_prior_what_stage_one_left(clock, monkeypatch, tmp_p
 
     extract_codes = task.extract_codes
     monkeypatch.setattr(task, "extract_codes", extract)
-    monkeypatch.setattr(module, "tokenizer_step", lambda *_: 10.0)
-    monkeypatch.setattr(module, "prior_step", lambda *_: 1.0)
+    monkeypatch.setattr(module, "tokenizer_step", lambda *_: 20.0)
+    monkeypatch.setattr(module, "prior_step", lambda *_: 17.0)
     words = [*SMALL, "budget=2min", f"data.cache={tmp_path / 'cache'}"]
     run(settings_of(tmp_path / "run", *words))
     folders = {"stage1": "tokenizer", "stage2": "prior"}
     made = {stage: read_yaml(tmp_path / "run" / folder / "settings.yaml") for stage, folder in folders.items()}
     assert {stage: settings[stage]["trainer"]["max_steps"] for stage, settings in made.items()} == {
-        "stage1": 4,
-        "stage2": 34,
+        "stage1": 2,
+        "stage2": 2,
     }
     assert Plan.read(tmp_path / "run" / BUDGET).prior_measured
     before = (tmp_path / "run" / "prior" / "model.safetensors").stat()
@@ -127,7 +134,9 @@ def test_a_run_spends_on_its_prior_what_stage_one_left(clock, monkeypatch, tmp_p
 
 
 def test_steps_of_both_stages_are_taken_and_change_no_weight(tmp_path):
-    settings = settings_of(tmp_path, *SMALL, f"data.cache={tmp_path / 'cache'}", "stage2.batch_size=4")
+    settings = settings_of(
+        tmp_path, *SMALL, f"data.cache={tmp_path / 'cache'}", "stage1.batch_size=4", "stage2.batch_size=4"
+    )
     hardware = build(settings["hardware"], "hardware")
     steps = [
         timing.tokenizer_step(settings, RunImages(settings).opened, hardware),

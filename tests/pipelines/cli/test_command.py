@@ -48,7 +48,7 @@ def error(monkeypatch, capfd, tmp_path):
         ("stage1.trainer.max_steps=0", "stage1.trainer: max_steps is at least 1, got 0"),
         ("stage1.trainer.max_stepz=3", "stage1.trainer.max_stepz: no such key; did you mean max_steps?"),
         ("stage2.optimization.schedule=linear", "stage2.optimization.schedule: constant or cosine expected"),
-        ("sampling.temperature=-1", "temperature is at least"),
+        ("sampling.temperature=-1", "temperature is 0, or at least"),
         ("codes.copies=0", "codes.copies is at least 1, got 0"),
         ("experiment=nope", "nope"),
         ("data=nope", "nope"),
