@@ -25,7 +25,9 @@ def sweep(monkeypatch, capfd, tmp_path):
 
     def launch(*words, tiny=TINY):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["run", "-m", *tiny, "output=sweep", *words])
+        swept = {word.partition("=")[0] for word in words}
+        rest = [word for word in tiny if word.partition("=")[0] not in swept]
+        monkeypatch.setattr(sys, "argv", ["run", "-m", *rest, "output=sweep", *words])
         before = dict(os.environ)
         try:
             main()
