@@ -198,6 +198,7 @@ def test_images_to_complete_are_scaled_as_those_of_the_training(made):
 
 def test_runs_of_0_1_0_keep_their_split():
     old = {"_target_": "stage1_vqvae.image_sources.Folder", "files": "x"}
-    assert modernised(old) == {"_target_": "stage1_vqvae.data.Folder", "files": "x", "holdout": "position"}
+    kept = {"holdout": "position", "jpeg_draft": False}
+    assert modernised(old) == {"_target_": "stage1_vqvae.data.Folder", "files": "x", **kept}
     digits = {"_target_": "stage1_vqvae.image_sources.Mnist5k"}
     assert modernised(digits) == {"_target_": "stage1_vqvae.data.Mnist5k"}
