@@ -8,7 +8,7 @@ from stage2_prior.sampling.settings import SamplingSettings
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"temperature": 0},
+        {"temperature": -1.0},
         {"temperature": 1e-39},
         {"temperature": float("nan")},
         {"top_k": 0},
