@@ -16,8 +16,9 @@ from torch import Tensor
 
 from pipelines.inputs.numbers import whole_number
 from pipelines.inputs.paths import path_of
-from pipelines.tracking.image_grid import MODES, grid, save_image
+from pipelines.tracking.image_grid import grid, save_image
 from stage1_vqvae.data.augmentation import to_uint8
+from stage1_vqvae.data.preprocessing import MODES
 from stage1_vqvae.files import replacing
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipelines.budget.timing import prior_step, seconds_per_step, tokenizer_step
 from pipelines.cli.console import console
 from pipelines.config.compose import settings_from
 from pipelines.config.instantiate import build
-from pipelines.config.overrides import override
+from pipelines.config.overrides import key_of, override
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.distributed.hardware import Hardware
@@ -54,20 +54,12 @@ class Plan:
     def read(cls, path: Path) -> Plan:
         """The plan of a file."""
         kept = read_yaml(path)
-        return cls(kept["budget"], tuple(kept["asked"]), kept["choices"], kept["prior_measured"])
+        return cls(**{**kept, "asked": tuple(kept["asked"])})
 
     def write(self, path: Path) -> None:
         """Keep the plan, as plain settings."""
         if collectives.rank() == 0:
-            write_yaml(
-                path,
-                {
-                    "budget": self.budget,
-                    "asked": list(self.asked),
-                    "choices": self.choices,
-                    "prior_measured": self.prior_measured,
-                },
-            )
+            write_yaml(path, {**asdict(self), "asked": list(self.asked)})
 
     def apply(self, settings: Settings) -> Settings:
         """Settings with the choices in them."""
@@ -90,7 +82,7 @@ class Planner:
         self.path = RunFolder(Path(settings["output"])).path / BUDGET
         self.seconds = None if settings["budget"] is None else seconds_of(str(settings["budget"]))
         words = settings.get("overrides") or ()
-        self.asked = tuple(word for word in words if not word.lstrip("+").startswith(("output=", "budget=")))
+        self.asked = tuple(word for word in words if key_of(word) not in ("output", "budget"))
         self.is_new = not self.path.exists()
 
     def whole(self, images: RunImages) -> tuple[Settings, RunImages]:
@@ -117,11 +109,10 @@ class Planner:
             classes = 10  # their number hardly changes a step's time
             step = self._seconds(prior_step(settings, classes, self._hardware))
             choices = unset(rules.lengths("stage2", left, step), self.asked)
-            plan = replace(
-                plan, choices={**plan.choices, **{one.key: one.value for one in choices}}, prior_measured=True
-            )
-            plan.write(self.path)
+            chosen = {**plan.choices, **{one.key: one.value for one in choices}}
+            replace(plan, choices=chosen, prior_measured=True).write(self.path)
             collectives.barrier()
+            plan = Plan.read(self.path)  # the first process's: the others' clocks tell other times
         return plan.apply(settings)
 
     @property
@@ -180,7 +171,7 @@ def unset(choices: Iterable[Choice], asked: Sequence[str]) -> list[Choice]:
 
     Whoever picks a model, or a recipe, picks no time: the lengths of the trainings are chosen all the same.
     """
-    keys = {word.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".") for word in asked}
+    keys = {key_of(word).partition("@")[0].replace("/", ".") for word in asked}
     groups = set(MODELS) if "experiment" in keys else keys
     return [
         one

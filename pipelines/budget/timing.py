@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
+from torch.optim import Optimizer
 
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
@@ -15,6 +17,7 @@ from pipelines.distributed.hardware import Hardware
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.lightning_module import TokenizerTraining
 from stage2_prior.lightning_module import PriorTraining
+from stage2_prior.prior import NO_LABEL
 
 WARM_UP, STEPS, PATIENCE = 2, 5, 4.0
 """Steps before the clock runs, steps that are timed, and seconds after which fewer will do."""
@@ -41,13 +44,18 @@ def seconds_per_step(step: Callable[[], None], device: torch.device) -> float:
 def tokenizer_step(settings: Settings, images: ImageData, hardware: Hardware) -> Callable[[], None]:
     """A training step of stage one on a batch of the data."""
     stage, trust = settings["stage1"], settings["trust"]
-    model = build(stage["model"], "stage1.model", trust).to(hardware.device)
+    model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization", trust)
     module = TokenizerTraining(model, objective, images.augmentation, optimization, 0, hardware.channels_last)
     draws = list(range(min(stage["batch_size"], len(images.train))))
-    batch = {key: value.to(hardware.device) for key, value in images.train.__getitems__(draws).items()}
-    return step_of(module.to(hardware.device), lambda: module.training_step(batch, 0)["loss"], hardware, model.step)
+    step = step_of(module, images.train.__getitems__(draws), hardware)
+
+    def step_with_codebook() -> None:
+        step()
+        model.step()
+
+    return step_with_codebook
 
 
 def prior_step(settings: Settings, classes: int, hardware: Hardware) -> Callable[[], None]:
@@ -56,29 +64,28 @@ def prior_step(settings: Settings, classes: int, hardware: Hardware) -> Callable
     layout = build(settings["stage1"]["model"], "stage1.model", trust).layout
     model = build(stage["model"], "stage2.model", trust, layout=layout, num_classes=classes)
     optimization = build(stage["optimization"], "stage2.optimization", trust)
-    module = PriorTraining(model, stage["label_dropout"], 0.0, optimization).to(hardware.device)
     size = stage["batch_size"]
-    limits = layout.codebook_size_at()
-    codes = (torch.rand(size, layout.length) * limits).long()
-    batch = {"codes": codes, "labels": torch.arange(size) % max(classes, 1) if classes else torch.full((size,), -1)}
-    batch = {key: value.to(hardware.device) for key, value in batch.items()}
-    return step_of(module, lambda: module.training_step(batch, 0)["loss"], hardware)
+    codes = (torch.rand(size, layout.length) * layout.codebook_size_at()).long()
+    labels = torch.arange(size) % classes if classes else torch.full((size,), NO_LABEL)
+    module = PriorTraining(model, stage["label_dropout"], 0.0, optimization)
+    return step_of(module, {"codes": codes, "labels": labels}, hardware)
 
 
 def step_of(
-    module: nn.Module, loss: Callable[[], torch.Tensor], hardware: Hardware, after: Callable[[], None] | None = None
+    module: TokenizerTraining | PriorTraining, batch: Mapping[str, Tensor], hardware: Hardware
 ) -> Callable[[], None]:
-    """One step of an optimiser of the same cost as the training's."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=0.0)
-    lower = str(hardware.precision).startswith("bf16")
+    """A step of a training's own optimiser on one batch."""
+    module.to(hardware.device)
+    batch = {key: value.to(hardware.device) for key, value in batch.items()}
+    made: Any = module.optimization(module.model, 1)
+    optimizer: Optimizer = made["optimizer"] if isinstance(made, Mapping) else made
+    lower = hardware.training_precision.startswith("bf16")
 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast(hardware.device.type, dtype=torch.bfloat16, enabled=lower):
-            value = loss()
-        value.backward()
+            loss = module.training_step(batch, 0)["loss"]
+        loss.backward()
         optimizer.step()
-        if after is not None:
-            after()
 
     return step

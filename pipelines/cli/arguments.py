@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from pipelines.config.overrides import key_of
+
 FLAGS = ("cfg", "package", "config-path", "config-name", "config-dir", "experimental-rerun", "info")
 """Hydra's own flags that take a value."""
 
@@ -65,7 +67,7 @@ HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hyd
 def refuse_hydras_folders(arguments: Sequence[str]) -> None:
     """Raise ValueError if Hydra is to choose folders: a sweep's table and its jobs lie below ``output`` alone."""
     for argument in arguments:
-        key = argument.partition("=")[0].lstrip("+")
+        key = key_of(argument)
         if key in HYDRAS_FOLDERS:
             raise ValueError(f"{key}: a command and a sweep write below output alone: give output=FOLDER in its place")
 

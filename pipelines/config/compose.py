@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipelines.cli.mistakes import explain
 from pipelines.config.conf import CONF
-from pipelines.config.overrides import override
+from pipelines.config.overrides import key_of, override
 from pipelines.config.schema import check_settings
 from pipelines.config.settings import Settings, plain_settings
 
@@ -65,7 +65,7 @@ class Asked:
     @property
     def keys(self) -> frozenset[str]:
         """The keys and groups that are given something."""
-        return frozenset(word.lstrip("+~").partition("=")[0] for word in self.words)
+        return frozenset(map(key_of, self.words))
 
 
 def composed_settings(

@@ -22,6 +22,11 @@ def override(key: str, value: Any) -> str:
     return f"++{key}={literal(value)}"
 
 
+def key_of(word: str) -> str:
+    """The key that an override sets, adds or deletes: ``seed`` of ``+seed=3``."""
+    return word.lstrip("+~").partition("=")[0]
+
+
 def literal(value: Any) -> str:
     """A value in Hydra's grammar; text is quoted where it would mean something else."""
     if isinstance(value, Mapping):

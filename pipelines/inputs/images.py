@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipelines.inputs.numbers import shown
 from stage1_vqvae.data.image_arrays import channels_first, in_unit_range
-from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.preprocessing import MODES, Preprocessing
 
 
 def images_of(images: Any, image_size: tuple[int, int], channels: int, resize: bool = False) -> Tensor:
@@ -80,6 +80,6 @@ def _from_array(
     height, width = image_size
     fitted = Preprocessing(height, width, channels)
     pictures = (ordered * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    mode = MODES[channels]
     made = [fitted(Image.fromarray(one[..., 0] if channels == 1 else one, mode)) for one in pictures]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.config.overrides import literal
+from pipelines.config.overrides import key_of, literal
 from pipelines.report.run import Run
 
 
@@ -33,9 +33,7 @@ class Commands:
         path = _shown(run.folder.path)
         again, output = [], word("output", f"{path}-again")
         for record in run.records:
-            words = [
-                shlex.quote(given) for given in record["overrides"] if given.lstrip("+").partition("=")[0] != "output"
-            ]
+            words = [shlex.quote(given) for given in record["overrides"] if key_of(given) != "output"]
             again.append(" ".join(["python -m pipelines.run", *words, output]))
         versions = run.records[-1]["versions"] if run.records else {}
         return cls(

@@ -40,11 +40,9 @@ class Launch:
             config: As Hydra composed it for the sweep.
             overrides: Of its command line.
         """
-        swept = {override.key_or_group: override for override in overrides if override.is_sweep_override()}
-        trials = config.hydra.sweeper.get("n_trials")
-        listed = [sum(1 for _ in override.sweep_string_iterator()) for override in swept.values() if not trials]
-        now = time.time()
-        return cls(f"{os.getpid()}-{now:.6f}", trials or math.prod(listed), tuple(swept), now)
+        keys = tuple(override.key_or_group for override in overrides if override.is_sweep_override())
+        jobs, now = config.hydra.sweeper.get("n_trials") or combinations(overrides), time.time()
+        return cls(f"{os.getpid()}-{now:.6f}", jobs, keys, now)
 
     @classmethod
     def current(cls) -> Launch:
@@ -63,3 +61,9 @@ class Launch:
     def end() -> None:
         """Leave no current one."""
         os.environ.pop(VARIABLE, None)
+
+
+def combinations(overrides: Sequence[Override]) -> int:
+    """Jobs of a sweep over all combinations of the values that are listed."""
+    listed = (override for override in overrides if override.is_discrete_sweep())
+    return math.prod(sum(1 for _ in override.sweep_string_iterator()) for override in listed)

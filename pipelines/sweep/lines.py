@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.config.overrides import key_of
 from pipelines.sweep.launch import Launch
 from pipelines.sweep.records import JobRecord, read_records
 
@@ -21,7 +22,7 @@ def first_line(sweep: Mapping[str, Any]) -> str:
         sweep: What :func:`pipelines.sweep.places.place_job` gave.
     """
     keys = Launch.current().keys
-    told = [word for word in sweep["overrides"] if word.lstrip("+~").partition("=")[0] in keys]
+    told = [word for word in sweep["overrides"] if key_of(word) in keys]
     return f"job {sweep['number']}: {' '.join(told)}".rstrip(": ")
 
 

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, flag_override
 
+from pipelines.config.overrides import key_of
 from pipelines.config.redaction import redact
 from pipelines.distributed import environment
 from pipelines.distributed.environment import first_process
@@ -116,7 +117,7 @@ def prepare_search(config: DictConfig) -> None:
             )
     if sweeper.get("storage") and sweeper.get("study_name"):
         count_trials(config)
-    asked = [override.partition("=")[0].lstrip("+") for override in config.hydra.overrides.hydra]
+    asked = [key_of(word) for word in config.hydra.overrides.hydra]
     if "max_failure_rate" in sweeper and "hydra.sweeper.max_failure_rate" not in asked:
         with flag_override(config, "readonly", False), flag_override(sweeper, "readonly", False):
             sweeper.max_failure_rate = 1.0  # the sweeper's own 0 ends the search with the first job that fails

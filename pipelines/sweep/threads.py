@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 
 from pipelines.cli.console import console
 from pipelines.distributed.threads import threads_each
+from pipelines.sweep.launch import combinations
 from stage1_vqvae.processors import processors
 
 VARIABLE = "OMP_NUM_THREADS"
@@ -37,9 +37,7 @@ def _jobs(config: DictConfig) -> int:
     search = config.sweeper.get("n_jobs")
     if search:
         return int(search)
-    found = OverridesParser.create().parse_overrides(list(config.overrides.task))
-    swept = [each for each in found if each.is_sweep_override() and each.is_discrete_sweep()]
-    return math.prod(len(list(each.sweep_string_iterator())) for each in swept)
+    return combinations(OverridesParser.create().parse_overrides(list(config.overrides.task)))
 
 
 def share_processors(config: DictConfig) -> dict[str, str]:

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.artifacts.models import load_tokenizer
-from pipelines.artifacts.run_folder import RunFolder, dependents, finished
+from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.console import console
-from pipelines.config.claims import SETTINGS, Claim
+from pipelines.config.overrides import key_of
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
-from pipelines.training.images import image_content, image_settings
-from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import replacing
 from stage1_vqvae.tokenizer import Tokenizer
 
@@ -22,7 +20,7 @@ FILES = ("model.safetensors", "metrics.json", "config.yaml")
 
 
 def with_tokenizer(settings: Settings) -> Settings:
-    """Settings of a command as its ``tokenizer`` asks for; as they are where it is null.
+    """Settings of a command as its ``tokenizer`` asks for; as they are where it is null or done.
 
     The tokenizer's model, image size and channels take the place of those in the settings, and so does the range that
     it knows of images of more than 8 bits, unless one is given. ``taken_from`` is added, the tokenizer's fingerprint.
@@ -30,7 +28,7 @@ def with_tokenizer(settings: Settings) -> Settings:
     Raises:
         ValueError: If there is no such tokenizer, or the command line asks for another size or other channels.
     """
-    if not settings.get("tokenizer"):
+    if not settings.get("tokenizer") or "taken_from" in settings:
         return settings
     if settings.get("budget"):
         raise ValueError("tokenizer and budget: a budget plans both stages: give one of the two")
@@ -61,21 +59,8 @@ def taken_data(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, Any
 
 def _given(settings: Settings) -> list[str]:
     """Keys of ``data`` that the command line sets."""
-    words = (str(word).lstrip("+").partition("=")[0] for word in settings.get("overrides", ()))
-    return [word.removeprefix("data.") for word in words if word.startswith("data.")]
-
-
-def taken_claim(run: RunFolder, settings: Settings, images: ImageData | None = None) -> Claim:
-    """What makes a run's tokenizer that is taken from another run; the images are those that the run goes on with."""
-    seen = {"images": image_content(images)} if images else {}
-    return Claim(
-        run.tokenizer / SETTINGS,
-        {"taken_from": settings["taken_from"], "data": image_settings(settings), **seen},
-        "tokenizer",
-        products=[run.tokenizer / "model.safetensors", run.tokenizer / "config.yaml"],
-        dependents=dependents(run, "tokenizer"),
-        trust=settings["trust"],
-    )
+    keys = map(key_of, settings.get("overrides") or ())
+    return [key.removeprefix("data.") for key in keys if key.startswith("data.")]
 
 
 def take_tokenizer(run: RunFolder, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
-from pipelines.tasks.taken_tokenizer import take_tokenizer, taken_claim, with_tokenizer
+from pipelines.tasks.taken_tokenizer import take_tokenizer, with_tokenizer
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.image_logging import ReconstructionImages
 from pipelines.tracking.job import Job
@@ -115,15 +115,13 @@ def save_discriminator(run: RunFolder, module: LightningModule, stage: Settings,
 
 def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None = None) -> Claim:
     """What makes a run's tokenizer; the images' content is compared where they are given."""
-    if settings.get("tokenizer"):
-        return taken_claim(run, settings, images)
     seen = {"images": image_content(images)} if images else {}
     return Claim(
         run.tokenizer / SETTINGS,
         {**training_settings(with_variance(settings, run, images)), **seen},
         "tokenizer",
         products=[run.tokenizer / "model.safetensors", run.tokenizer / "config.yaml", run.discriminator],
-        checkpoints=run.checkpoints("stage1"),
+        checkpoints=None if settings.get("tokenizer") else run.checkpoints("stage1"),
         dependents=dependents(run, "tokenizer"),
         trust=settings["trust"],
     )

@@ -9,13 +9,11 @@ from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image
 
+from stage1_vqvae.data.preprocessing import MODES
 from stage1_vqvae.files import replacing
 
 MIN_WIDTH = 640
 """Width of a grid in pixels at least: smaller ones are enlarged by a whole factor, without smoothing."""
-
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-"""Of PIL, by number of channels."""
 
 
 def grid(images: NDArray[np.uint8], columns: int, gap: int = 2) -> Image.Image:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""PIL's names by number of channels."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"data.image_size is [height, width] in pixels, got [{self.height}, {self.width}]")
-        if self.channels not in _MODES:
+        if self.channels not in MODES:
             raise ValueError(f"data.channels is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA), got {self.channels}")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError(f"data.range is [darkest, brightest] value, got {list(self.value_range)}")
@@ -61,7 +62,7 @@ class Preprocessing:
         if image.mode == "RGBA" and self.channels in (1, 3):
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image).convert("RGB")
-        image = image.convert(_MODES[self.channels])
+        image = image.convert(MODES[self.channels])
         if image.size != (self.width, self.height):
             size = (self.width, self.height)
             image = image.resize(size, Image.Resampling.BICUBIC, box=self._centre_box(image.size))
@@ -108,7 +109,7 @@ class Preprocessing:
         described: dict[str, Any] = {
             "height": self.height,
             "width": self.width,
-            "mode": _MODES[self.channels],
+            "mode": MODES[self.channels],
             "resize": "bicubic, centre-cropped",
             "background": "kept" if self.channels in (2, 4) else "white",
         }
@@ -119,7 +120,7 @@ class Preprocessing:
     @classmethod
     def from_description(cls, described: dict[str, Any]) -> Preprocessing:
         """Returns the conversion that `describe` described."""
-        channels = {mode: channels for channels, mode in _MODES.items()}[described["mode"]]
+        channels = {mode: channels for channels, mode in MODES.items()}[described["mode"]]
         low_high = described.get("range")
         value_range = tuple(low_high) if low_high else None
         return cls(described["height"], described["width"], channels, value_range, draft="jpeg" in described)

@@ -9,7 +9,7 @@ from pipelines.config.compose import settings_from
 from pipelines.config.instantiate import build
 from pipelines.tasks.run import run
 from pipelines.training.images import RunImages
-from stage1_vqvae.files import read_json, read_yaml
+from stage1_vqvae.files import read_json, read_yaml, write_yaml
 
 
 def kept(asked, *keys):
@@ -96,6 +96,18 @@ def test_a_plan_is_kept_until_something_is_made_by_it(clock, tmp_path):
     (tmp_path / "checkpoints" / "stage1").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"was planned for stage1.batch_size=16 budget=1h: give these settings"):
         Planner(first).whole(RunImages(first))
+
+
+def test_every_process_goes_by_the_first_ones_plan(clock, monkeypatch, tmp_path):
+    """Their clocks tell other times."""
+    settings = settings_of(tmp_path, "budget=2min")
+    planner = Planner(settings)
+    planned, _ = planner.whole(RunImages(settings))
+    kept = read_yaml(tmp_path / BUDGET)
+    firsts = {**kept, "choices": {**kept["choices"], "stage2.trainer.max_steps": 7}, "prior_measured": True}
+    monkeypatch.setattr(module.collectives, "rank", lambda: 1)
+    monkeypatch.setattr(module.collectives, "barrier", lambda: write_yaml(tmp_path / BUDGET, firsts))
+    assert planner.prior(planned)["stage2"]["trainer"]["max_steps"] == 7
 
 
 def test_without_a_budget_nothing_is_planned(clock, tmp_path):
