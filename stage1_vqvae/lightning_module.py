@@ -123,7 +123,7 @@ class TokenizerTraining(CodebookSteps):
         """Gather the metrics of one batch of held-out images."""
         images = normalize(batch["images"], self.memory_format)
         passed = self.model(images)
-        self.quality.update(passed.images.float().clamp(-1, 1), images)  # SSIM in lower precision is off by hundredths
+        self.quality.update(passed.images.float().clamp(-1, 1), images)
         self.use.update(passed.codes)
 
     def on_validation_epoch_end(self) -> None:

