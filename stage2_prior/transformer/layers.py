@@ -17,13 +17,14 @@ class Block(nn.Module):
         width: Channels of the residual stream.
         heads: Attention heads of the queries.
         kv_heads: Attention heads of keys and values; they divide ``heads``.
-        dropout: On attention and on the output of both branches.
+        dropout: On the output of both branches.
+        attention_dropout: On the attention weights.
     """
 
-    def __init__(self, width: int, heads: int, kv_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, kv_heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(width, eps=EPSILON)
-        self.attention = Attention(width, heads, kv_heads, dropout)
+        self.attention = Attention(width, heads, kv_heads, attention_dropout)
         self.feed_forward_norm = nn.RMSNorm(width, eps=EPSILON)
         self.feed_forward = SwiGLU(width)
         self.dropout = nn.Dropout(dropout)

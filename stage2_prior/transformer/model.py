@@ -40,7 +40,9 @@ class Transformer(Prior):
         heads: Attention heads; ``width / heads`` is even.
         kv_heads: Heads of keys and values, each shared by ``heads / kv_heads`` heads (arXiv 2305.13245); as many as
             ``heads`` for attention in which nothing is shared.
-        dropout: On embeddings, attention and the output of every branch.
+        dropout: On embeddings and the output of every branch.
+        attention_dropout: On the attention weights; None for as much as ``dropout``. Fused attention has none, so a
+            step without it is faster, the more so the longer the sequence.
         tied: Whether logits are products with the codes' embeddings (arXiv 1608.05859) and not with separate weights.
 
     Raises:
@@ -56,6 +58,7 @@ class Transformer(Prior):
         heads: int = 4,
         kv_heads: int = 1,
         dropout: float = 0.1,
+        attention_dropout: float | None = None,
         tied: bool = False,
     ) -> None:
         super().__init__(layout, num_classes)
@@ -68,7 +71,8 @@ class Transformer(Prior):
         self.position = nn.Embedding(layout.length, width)
         self.grid = nn.Embedding(len(layout.grids), width) if len(layout.grids) > 1 else None
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, kv_heads, dropout) for _ in range(layers))
+        on_attention = dropout if attention_dropout is None else attention_dropout
+        self.blocks = nn.ModuleList(Block(width, heads, kv_heads, dropout, on_attention) for _ in range(layers))
         self.norm = nn.RMSNorm(width, eps=EPSILON)
         self.head = None if tied else nn.Linear(width, sum(layout.codebook_sizes), bias=False)
         positions, dim = coordinates(layout), width // heads  # [T, AXES]

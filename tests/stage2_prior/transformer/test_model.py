@@ -160,6 +160,22 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(model.train()(codes), calm)
 
 
+def test_attention_has_a_dropout_of_its_own():
+    codes = codes_of(LAYOUTS["square"], 2)
+
+    def acts(**rates):
+        model = prior(LAYOUTS["square"], **rates)
+        return not torch.equal(model.train()(codes), model.eval()(codes))
+
+    assert acts(dropout=0.0, attention_dropout=0.5)
+    assert acts(dropout=0.5, attention_dropout=0.0)
+    assert not acts(dropout=0.0)
+    for rates, expected in [({}, 0.5), ({"attention_dropout": 0.0}, 0.0)]:  # unless told otherwise, as elsewhere
+        assert {block.attention.dropout for block in prior(LAYOUTS["square"], dropout=0.5, **rates).blocks} == {
+            expected
+        }
+
+
 def test_impossible_inputs_are_refused():
     with pytest.raises(ValueError, match="width 10 and 4 heads"):
         Transformer(LAYOUTS["square"], width=10, heads=4)
