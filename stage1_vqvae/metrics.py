@@ -17,12 +17,20 @@ def reconstruction_quality() -> MetricCollection:
     """
     # Which metrics share sums is said: to find out, torchmetrics would compare them on the host.
     return MetricCollection(
-        {"mse": MeanSquaredError(), "psnr": PSNR(), "ssim": SSIM(data_range=1.0)},
+        {"mse": MSE(), "psnr": PSNR(), "ssim": SSIM(data_range=1.0)},
         compute_groups=[["mse", "psnr"], ["ssim"]],
     )
 
 
-class PSNR(MeanSquaredError):
+class MSE(MeanSquaredError):
+    """Mean squared error of images in any memory format."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add images ``preds`` and ``target``, each ``[B, C, H, W]``."""
+        super().update(preds.contiguous(), target.contiguous())  # torchmetrics takes views of them
+
+
+class PSNR(MSE):
     """Peak signal-to-noise ratio in dB of images in [-1, 1], of the mean squared error over all of them.
 
     It shares its sums with the mean squared error. torchmetrics' own class copies a number to the device at every

@@ -15,15 +15,23 @@ from stage1_vqvae.vqvae import VQVAE
 from tests.support.resuming import Examples, prior_training, tokenizer_training
 
 
+class Colours(Examples):
+    """The same in colour: images of one channel lie in every memory format at once."""
+
+    def __getitems__(self, draws):
+        batch = super().__getitems__(draws)
+        return {**batch, "images": torch.cat([batch["images"], batch["images"].flip(1), batch["images"].flip(2)], -1)}
+
+
 def fsq_training(**options):
     plain = tokenizer_training()
     torch.manual_seed(0)
-    model = VQVAE((16, 16), 1, FSQ([4, 4]), width=8, residual_width=4, downsample_factor=8)
+    model = VQVAE((16, 16), 3, FSQ([4, 4]), width=8, residual_width=4, downsample_factor=8)
     return TokenizerTraining(model, plain.objective, plain.augmentation, plain.optimization, 1, **options)
 
 
 def train(module, folder, callbacks=(), **options):
-    data = StageData(Examples(), Examples(), batch_size=4, seed=5, workers=0)
+    data = StageData(Colours(), Colours(), batch_size=4, seed=5, workers=0)
     settings = StageTrainer(max_steps=3, validate_every=3, checkpoint_every=3)
     return fit("test", module, data, folder, settings, Hardware("cpu", 1, **options), [], callbacks)
 
