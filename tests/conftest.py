@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from pipelines.tasks import evaluate
 from pipelines.tasks.run import run
 from tests.support.machines import here  # noqa: F401  a fixture
+from tests.support.quick_features import QuickFeatures
 from tests.support.tiny import HIERARCHY, TINY, compose
 from tests.support.two_ranks import forked  # noqa: F401  a fixture
 
@@ -24,3 +26,12 @@ def tiny_hierarchy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "hierarchy"
     run(compose(*HIERARCHY, f"output={folder}"))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_features():
+    """Evaluations in this process compare sets in a few features that take no network of seconds."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(evaluate, "Lite0Features", QuickFeatures)
+        context.setattr(evaluate, "is_installed", lambda: True)
+        yield

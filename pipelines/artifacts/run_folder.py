@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+COPIES = "copies.png"
+"""In the folder of an evaluation: the samples that are nearest to training images, each above that image."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

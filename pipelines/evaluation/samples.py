@@ -26,7 +26,7 @@ class SavedSamples(Dataset[dict[str, Tensor]]):
     """The samples of a file ``images.npz``, in whole batches, of which only what is asked for is in memory.
 
     Args:
-        path: The file, with ``images`` uint8 ``[N, H, W, C]`` and ``labels`` int64 ``[N]``.
+        path: The file, with ``images`` uint8 ``[N, H, W, C]``, ``labels`` int64 ``[N]`` and ``codes`` ``[N, T]``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,14 +36,16 @@ class SavedSamples(Dataset[dict[str, Tensor]]):
         self.images = np.load(file, mmap_mode="r")
         with np.load(path) as arrays:
             self.labels = torch.from_numpy(arrays["labels"])
+            self.codes = torch.from_numpy(arrays["codes"])
 
     def __len__(self) -> int:
         """N."""
         return len(self.images)
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        """``images`` uint8 ``[B, H, W, C]`` and ``labels`` int64 ``[B]``."""
-        return {"images": torch.from_numpy(self.images[indices]), "labels": self.labels[indices]}
+        """``images`` uint8 ``[B, H, W, C]``, ``labels`` int64 ``[B]`` and ``codes`` ``[B, T]``."""
+        images = torch.from_numpy(self.images[indices])
+        return {"images": images, "labels": self.labels[indices], "codes": self.codes[indices]}
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ TITLES = {
     "likelihood": "Likelihood",
     "samples": "Samples",
     "training_images": "Training images, for comparison",
+    "copies": "Copies of training images?",
 }
 
 MEANINGS = {
@@ -27,6 +28,14 @@ MEANINGS = {
     "recall_own_features": "share of the held-out images' variety that is met",
     "precision_inception": "share that looks like held-out images",
     "recall_inception": "share of the held-out images' variety that is met",
+    "lite0_frechet": "Fréchet distance in EfficientNet-Lite0's features, with a 90% interval; lower is better",
+    "lite0_kid": "kernel distance in the same features; 0 for sets of one kind",
+    "near_in_features": "distance of the nearest training image, both as decoded, median; 0 for a copy",
+    "near_in_features_held_out": "the same of held-out images",
+    "copies_in_features": "share nearer than 99% of the held-out images; 0.01 by chance",
+    "near_in_codes": "share of codes that differ from the nearest training image's, median",
+    "near_in_codes_held_out": "the same of held-out images",
+    "copies_in_codes": "share nearer in codes than 99% of the held-out images",
     "usage": "share of the codebook that occurs",
     "perplexity": "size of an evenly used codebook of as much information",
     "mse_right_codes": "decoded from an image's own codes",
@@ -50,9 +59,25 @@ USED, UNUSED = 0.5, 0.9
 """Error with right codes over error with others', below which the codes carry the image and above which they do not."""
 
 
+COPIED = 0.05
+"""Share of copies, in features and in codes, from which a prior is said to know training images by heart."""
+
+
 def meaning(name: str) -> str:
     """A metric's meaning; empty where its name says enough."""
     return MEANINGS.get(re.sub(r"_\d+$", "", name), "")
+
+
+def rows(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of each metric; behind a value the interval that it lies in, if that is known."""
+    intervals = {
+        name: f" ({metrics[f'{name}_low']:.4g} to {metrics[f'{name}_high']:.4g})"
+        for name in metrics
+        if f"{name}_low" in metrics
+    }
+    ends = {f"{name}_{end}" for name in intervals for end in ("low", "high")}
+    shown = [(name, value) for name, value in metrics.items() if name not in ends]
+    return [(name, f"{value:.5g}{intervals.get(name, '')}", meaning(name)) for name, value in shown]
 
 
 def reading(sections: Sections) -> str:
@@ -83,6 +108,19 @@ def remarks(sections: Sections) -> list[str]:
         )
     if "nats_per_code" not in likelihood:
         found.append("No bits under a prior and no samples: the run has no trained prior.")
+    if "lite0_frechet" not in sections.get("reconstruction", {}):
+        found.append(
+            "No distances in features that are the same for every run, and no search for copies: "
+            "pip install 'vqvae-prior[lite0]' and evaluate again."
+        )
+    copies = sections.get("copies", {})
+    copied = min(copies.get("copies_in_features", 0.0), copies.get("copies_in_codes", 0.0))
+    if copied > COPIED:
+        found.append(
+            f"At least {copied:.0%} of the samples are nearer to a training image than 99% of the held-out images are: "
+            "the prior may know training images by heart. The nearest pairs are in copies.png; fewer steps, a smaller "
+            "prior, more dropout or more augmented copies (codes.copies) help."
+        )
     if any("frechet_distance_own_features" in section for section in sections.values()):
         found.append(
             "Distances in own features are not FID: their network is a small one trained on the run's training images. "

@@ -11,12 +11,22 @@ from pipelines.artifacts.models import fingerprint
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.report.charts import Chart
 from pipelines.report.commands import Commands
-from pipelines.report.evaluation import Metric, read_evaluations
+from pipelines.report.evaluation import read_evaluations
 from pipelines.report.header import cards, description
 from pipelines.report.page import write_page
 from pipelines.report.run import Run
 from pipelines.report.training import prior_charts, tokenizer_charts
 from pipelines.tracking.metrics import MEANINGS
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a finished model, with its value and its meaning."""
+
+    name: str
+    value: float
+    meaning: str
+    model: str
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.artifacts.run_folder import RunFolder
-from pipelines.evaluation.wording import TITLES, meaning
+from pipelines.artifacts.run_folder import COPIES, RunFolder
+from pipelines.evaluation.wording import TITLES, rows
 from stage1_vqvae.files import read_json
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric with its value and its meaning, and the model it is of where that has to be said."""
-
-    name: str
-    value: float
-    meaning: str
-    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,24 +18,24 @@ class Evaluation:
         name: Of its folder.
         reading: A sentence on whether the latents carry the images.
         remarks: What a reader has to know of the metrics.
-        panels: Titles of its sections and their metrics.
+        panels: Titles of its sections and their metrics: name, value and meaning of each.
+        copies: Picture of the samples that are nearest to training images, if there is one.
     """
 
     name: str
     reading: str
     remarks: list[str]
-    panels: list[tuple[str, list[Metric]]]
+    panels: list[tuple[str, list[tuple[str, str, str]]]]
+    copies: Path | None
 
     @classmethod
     def read(cls, path: Path) -> Evaluation:
         """The evaluation of a file ``evaluation.json``."""
         found = read_json(path)
-        panels = [
-            (title, [Metric(name, value, meaning(name)) for name, value in found[section].items()])
-            for section, title in TITLES.items()
-            if section in found
-        ]
-        return cls(path.parent.name, found["reading"], found["remarks"], panels)
+        panels = [(title, rows(found[section])) for section, title in TITLES.items() if section in found]
+        copies = path.parent / COPIES
+        shown = copies if copies.exists() else None
+        return cls(path.parent.name, found["reading"], found["remarks"], panels, shown)
 
 
 def read_evaluations(folder: RunFolder) -> list[Evaluation]:

@@ -24,7 +24,7 @@ from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.posterior_collapse.latent_pixels import LatentPixelModel, LatentPixelTraining, black_and_white
-from pipelines.tracking.image_grid import reconstruction_strip, save_image
+from pipelines.tracking.image_grid import save_image, strip_of_pairs
 from pipelines.training.data import EvaluationOrder, StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import image_content, image_settings, open_images
@@ -127,7 +127,7 @@ def draw(model: LatentPixelModel, data: ImageSplit, seed: int, output: Path) -> 
         "shuffled_error": float((pixels.roll(len(pixels) // 2, 0) != pixels).float().mean()),
     }
     write_json(output / "collapse.json", {**read_json(output / "collapse.json"), **errors})
-    strip = reconstruction_strip(*(to_uint8(2 * part.cpu() - 1).numpy() for part in (pixels, drawn)))
+    strip = strip_of_pairs(*(to_uint8(2 * part.cpu() - 1).numpy() for part in (pixels, drawn)))
     save_image(strip, output / "drawn.png")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from pipelines.artifacts.models import Saved, load_tokenizer
-from pipelines.artifacts.run_folder import RunFolder, finished
+from pipelines.artifacts.run_folder import COPIES, RunFolder, finished
 from pipelines.artifacts.stale import set_aside_stale
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
+from pipelines.evaluation.copies import measure_copies
 from pipelines.evaluation.features import Features, InceptionFeatures, TrainedNetwork
+from pipelines.evaluation.fixed_features import Lite0Features, measure_in_fixed_features, measure_reconstructions
 from pipelines.evaluation.samples import measure_samples
 from pipelines.evaluation.tokenizer import Metrics, Subject, measure_tokenizer
-from pipelines.evaluation.wording import TITLES, Sections, meaning, reading, remarks
+from pipelines.evaluation.wording import TITLES, Sections, reading, remarks, rows
 from pipelines.generator import Generator
 from pipelines.inputs.labels import as_trained
 from pipelines.report.build import write_report
@@ -29,6 +32,7 @@ from pipelines.tasks.sample import asked_for, check, default_name, write_samples
 from pipelines.training.images import change_of_images, check_same_images, image_content, is_own, open_images, run_data
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import read_json, write_json
+from stage1_vqvae.networks.lite0 import is_installed
 from stage2_prior.code_store.manifest import digest_of
 
 
@@ -53,16 +57,20 @@ def evaluate(settings: Settings) -> Path:
     subject = Subject(tokenizer.to(device), prior, names, images, settings["batch_size"], settings["seed"])
     output = Path(settings["output"] or run.evaluations / folder_name(run, settings, asked, images))
     made = made_by(saved, generator, settings, asked, images)
-    products = [output / "parts", output / "samples", output / "evaluation.json"]
+    products = [output / "parts", output / "samples", output / COPIES, output / "evaluation.json"]
     Claim(output / SETTINGS, made, "set of metrics", products, trust=settings["trust"]).take()
 
     trained: TrainedNetwork = network.load(network_folder(output, images, settings), images, settings["seed"], device)
     features: Features = trained if settings["features"] == "own" else InceptionFeatures(device)
-    sections = once(output / "parts" / "tokenizer.json", lambda: measure_tokenizer(subject, features))
+    fixed = Lite0Features(device) if is_installed() else None
+    measures = measures_of_images(subject, features, fixed)
     if generator is not None and settings["n"] > 0:
         write_samples(generator, output / "samples", settings, asked, labels_of_samples(generator, settings))
-        path = output / "samples" / "images.npz"
-        sections |= once(output / "parts" / "samples.json", lambda: measure_samples(subject, path, features, trained))
+        measures |= measures_of_samples(subject, output, features, trained, fixed)
+    sections: dict[str, Metrics] = {}
+    for part, measure in measures.items():
+        for section, metrics in once(output / "parts" / f"{part}.json", measure).items():
+            sections[section] = sections.get(section, {}) | metrics
     if collectives.rank() == 0:
         words = {"reading": reading(sections), "remarks": remarks(sections)}
         write_json(output / "evaluation.json", {**sections, **words})
@@ -73,7 +81,31 @@ def evaluate(settings: Settings) -> Path:
     return output / "evaluation.json"
 
 
-def once(path: Path, measure: Callable[[], dict[str, Metrics]]) -> dict[str, Metrics]:
+Measure = Callable[[], dict[str, Metrics]]
+"""Measures a part of an evaluation: metrics by section."""
+
+
+def measures_of_images(subject: Subject, features: Features, fixed: Features | None) -> dict[str, Measure]:
+    """What measures a run on held-out images, by the name of the part; fixed features where they are installed."""
+    measures: dict[str, Measure] = {"tokenizer": partial(measure_tokenizer, subject, features)}
+    if fixed:
+        measures["reconstructions"] = partial(measure_reconstructions, subject, fixed)
+    return measures
+
+
+def measures_of_samples(
+    subject: Subject, output: Path, features: Features, network: TrainedNetwork, fixed: Features | None
+) -> dict[str, Measure]:
+    """What measures the samples of an evaluation's folder, by the name of the part."""
+    path = output / "samples" / "images.npz"
+    measures: dict[str, Measure] = {"samples": partial(measure_samples, subject, path, features, network)}
+    if fixed:
+        measures["fixed_features"] = partial(measure_in_fixed_features, subject, path, fixed)
+        measures["copies"] = partial(measure_copies, subject, path, fixed, output / COPIES)
+    return measures
+
+
+def once(path: Path, measure: Measure) -> dict[str, Metrics]:
     """Metrics of a part by section, from the file ``path``; measured by all processes where there is none yet."""
     done = path.exists()
     collectives.barrier()  # all have looked before any writes
@@ -170,11 +202,14 @@ def network_folder(output: Path, images: ImageData, settings: Settings) -> Path:
 
 def show(sections: Sections) -> None:
     """Print all metrics as a table, what they say, and remarks."""
-    table = Table("", "", "", box=None, show_header=False, pad_edge=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
     for section, metrics in sections.items():
         table.add_row(f"[bold]{TITLES[section]}[/]")
-        for name, value in metrics.items():
-            table.add_row(f"  {name}", f"{value:.5g}", f"[dim]{meaning(name)}[/]")
+        for name, value, meaning in rows(metrics):
+            table.add_row(f"  {name}", value, f"[dim]{meaning}[/]")
     console.print(table)
     console.print(reading(sections))
     for remark in remarks(sections):

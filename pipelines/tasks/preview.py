@@ -17,7 +17,7 @@ from pipelines.cli.pictures import show_picture
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.report.preview import Preview, write_preview
-from pipelines.tracking.image_grid import grid, reconstruction_strip, save_image
+from pipelines.tracking.image_grid import grid, save_image, strip_of_pairs
 from pipelines.training.images import open_images
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.dataset import ImageData, ImageSplit
@@ -59,7 +59,7 @@ def preview(settings: Settings) -> None:
     shown = pixels(images.train, first)
     save_image(grid(shown, columns=min(len(shown), 16)), output / "images.png")
     augmented = images.augmentation(torch.from_numpy(shown), torch.from_numpy(first), settings["seed"])
-    save_image(reconstruction_strip(shown, to_uint8(augmented).numpy()), output / "augmented.png")
+    save_image(strip_of_pairs(shown, to_uint8(augmented).numpy()), output / "augmented.png")
     within, across = twins(images)
     save_pairs(images, within, across, output / "nearly_equal.png")
     seen = Preview(images, found, (len(within.pairs), within.compared), (len(across.pairs), across.compared))
@@ -110,4 +110,4 @@ def save_pairs(images: ImageData, within: Twins, across: Twins, path: Path) -> N
         upper.append(pixels(images.train, within.pairs[:left, 0].numpy()))
     if upper:
         lower = torch.cat([across.pairs[:PAIRS, 1], within.pairs[:left, 1]])
-        save_image(reconstruction_strip(np.concatenate(upper), pixels(images.train, lower.numpy())), path)
+        save_image(strip_of_pairs(np.concatenate(upper), pixels(images.train, lower.numpy())), path)

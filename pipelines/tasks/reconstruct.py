@@ -14,7 +14,7 @@ from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.evaluation.batches import batches
-from pipelines.tracking.image_grid import reconstruction_strip, save_image
+from pipelines.tracking.image_grid import save_image, strip_of_pairs
 from pipelines.training.data import EvaluationOrder
 from pipelines.training.images import open_images, run_data
 from stage1_vqvae.data.augmentation import normalize, to_uint8
@@ -46,7 +46,7 @@ def reconstruct(settings: Settings) -> Path:
     if collectives.rank() == 0:
         shown = data.__getitems__(list(range(min(settings["n"], len(data)))))["images"]
         drawn = to_uint8(tokenizer.decode(tokenizer.encode(normalize(shown.to(device))))).cpu()
-        save_image(reconstruction_strip(shown.numpy(), drawn.numpy()), output / "reconstructions.png")
+        save_image(strip_of_pairs(shown.numpy(), drawn.numpy()), output / "reconstructions.png")
         write_json(output / "metrics.json", metrics)
         console.print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         console.print(f"{output / 'reconstructions.png'}\n{output / 'metrics.json'}")

@@ -41,9 +41,9 @@ def save_image(image: Image.Image, path: Path) -> None:
         image.save(temporary, format="PNG")
 
 
-def reconstruction_strip(images: NDArray[np.uint8], reconstructions: NDArray[np.uint8]) -> Image.Image:
-    """Images above their reconstructions, both uint8 ``[N, H, W, C]``, in full rows of up to 16."""
+def strip_of_pairs(images: NDArray[np.uint8], partners: NDArray[np.uint8]) -> Image.Image:
+    """Images above their reconstructions, or other partners, both uint8 ``[N, H, W, C]``, in full rows of up to 16."""
     columns = min(len(images), 16)
     shown = len(images) // columns * columns
-    both = np.stack([images[:shown], reconstructions[:shown]])
+    both = np.stack([images[:shown], partners[:shown]])
     return grid(rearrange(both, "two (r c) ... -> (r two c) ...", c=columns), columns)

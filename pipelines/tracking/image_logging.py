@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from pipelines.cli.kernel import Display
 from pipelines.tracking.base import media_loggers
-from pipelines.tracking.image_grid import grid, reconstruction_strip, save_image
+from pipelines.tracking.image_grid import grid, save_image, strip_of_pairs
 from stage1_vqvae.data.augmentation import normalize, to_uint8
 from stage1_vqvae.metrics import count_codes
 from stage1_vqvae.tokenizer import Tokenizer
@@ -50,7 +50,7 @@ class ReconstructionImages(Callback):
             inputs = self.images.to(pl_module.device)
             codes = model.encode(normalize(inputs))
             outputs = to_uint8(model.decode(codes))
-        image = reconstruction_strip(self.images.numpy(), outputs.cpu().numpy())
+        image = strip_of_pairs(self.images.numpy(), outputs.cpu().numpy())
         save_image(image, self.folder / f"reconstructions-{trainer.global_step:07d}.png")
         self.display.show(image)
         counts = count_codes(codes, model.layout).cpu().numpy()

@@ -10,12 +10,14 @@ from pipelines.training.data import EvaluationOrder
 
 def test_samples_are_read_from_disk_in_batches(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 1), dtype=np.uint8)
-    np.savez_compressed(tmp_path / "images.npz", images=images, labels=np.arange(7))
+    codes = np.arange(14).reshape(7, 2)
+    np.savez_compressed(tmp_path / "images.npz", images=images, labels=np.arange(7), codes=codes)
     samples = SavedSamples(tmp_path / "images.npz")
     assert isinstance(samples.images, np.memmap)
     batch = samples.__getitems__([5, 2])
     assert np.array_equal(batch["images"], images[[5, 2]])
     assert batch["labels"].tolist() == [5, 2]
+    assert batch["codes"].tolist() == [[10, 11], [4, 5]]
 
 
 def test_indices_are_spread_over_all():

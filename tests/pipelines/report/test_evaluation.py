@@ -1,3 +1,5 @@
+from PIL import Image
+
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.report.build import write_report
 from pipelines.report.evaluation import read_evaluations
@@ -15,8 +17,9 @@ def test_evaluations_are_read_by_name_and_section(tmp_path):
     assert (first.reading, first.remarks) == ("Read.", ["No."])
     (codes, usage), (samples, agreement) = first.panels
     assert (codes, samples) == ("Codes", "Samples")
-    assert [(metric.name, metric.value, bool(metric.meaning)) for metric in usage] == [("usage_0", 1.0, True)]
-    assert [(metric.name, metric.value) for metric in agreement] == [("class_agreement", 0.98)]
+    assert [(name, value, bool(meaning)) for name, value, meaning in usage] == [("usage_0", "1", True)]
+    assert [(name, value) for name, value, _ in agreement] == [("class_agreement", "0.98")]
+    assert first.copies is None
 
 
 def test_the_page_shows_every_evaluation_and_each_remark_once(tmp_path):
@@ -28,8 +31,10 @@ def test_the_page_shows_every_evaluation_and_each_remark_once(tmp_path):
             "remarks": ["No bits."],
         }
         write_json(folder.evaluations / name / "evaluation.json", found)
+    Image.new("L", (4, 4)).save(folder.evaluations / "n10_seed1" / "copies.png")
     write_report(folder)
     shown = folder.report.read_text()
+    assert shown.count("<img") == shown.count("below each the training image") == 1
     assert all(words in shown for words in ("Evaluation", "n10_seed0", "21.25", "n10_seed1", "23.5"))
     assert shown.count("The codes &lt;carry&gt; it.") == 2
     assert shown.count("No bits.") == 1

@@ -1,3 +1,4 @@
+import re
 import shutil
 from dataclasses import replace
 
@@ -39,6 +40,11 @@ def test_what_is_written(evaluated, folder):
     assert {"mse", "psnr", "ssim", "frechet_distance_own_features"} <= set(found["reconstruction"])
     assert {"precision_own_features", "recall_own_features", "class_agreement"} <= set(found["samples"])
     assert set(found["training_images"]) < set(found["samples"])
+    for section in ("reconstruction", "samples", "training_images"):
+        assert {"lite0_frechet", "lite0_kid_low"} <= set(found[section])
+    assert 0 <= found["copies"]["near_in_codes"] <= 1
+    assert (evaluated / "copies.png").exists()
+    assert "Copies of training images?" in (folder / "report.html").read_text()
     trained = read_json(folder / "tokenizer" / "metrics.json") | read_json(folder / "prior" / "metrics.json")
     measured = found["reconstruction"] | found["codes"] | found["likelihood"]
     for name in ("mse", "psnr", "ssim", "usage", "perplexity"):
@@ -55,10 +61,16 @@ def test_what_is_written(evaluated, folder):
     assert found["reading"].split(";")[0].split(":")[0] in report
 
 
+def never(*_):
+    raise AssertionError("measured again")
+
+
 def test_what_is_measured_is_not_measured_again(evaluated, folder, monkeypatch, capsys):
     before = {path: path.read_bytes() for path in evaluated.rglob("*") if path.is_file()}
-    monkeypatch.setattr(module, "measure_tokenizer", None)
-    monkeypatch.setattr(module, "measure_samples", None)
+    measures = [name for name in vars(module) if re.match("measure_", name)]
+    assert len(measures) == 5
+    for name in measures:
+        monkeypatch.setattr(module, name, never)
     evaluate(settings_of(folder))
     assert {path: path.read_bytes() for path in evaluated.rglob("*") if path.is_file()} == before
     assert "class_agreement" in capsys.readouterr().out
@@ -72,7 +84,7 @@ def test_goes_on_after_a_kill(evaluated, folder, tmp_path, monkeypatch):
         context.setattr(module, "measure_samples", die)
         with pytest.raises(KeyboardInterrupt):
             evaluate(settings_of(folder, f"output={tmp_path / 'made'}"))
-    monkeypatch.setattr(module, "measure_tokenizer", None)
+    monkeypatch.setattr(module, "measure_tokenizer", never)
     evaluate(settings_of(folder, f"output={tmp_path / 'made'}"))
     assert read_json(tmp_path / "made" / "evaluation.json") == read_json(evaluated / "evaluation.json")
 
@@ -146,3 +158,15 @@ def test_samples_have_the_classes_of_the_training_images(folder, tmp_path, monke
     evaluate(settings_of(folder, f"output={output}", "n=22"))
     labels = np.load(output / "samples" / "images.npz")["labels"]
     assert np.bincount(labels, minlength=10).tolist() == [12, 0, 4, 1, 1, 1, 1, 1, 1, 0]
+
+
+def test_without_the_network_there_are_no_distances_in_its_features_and_it_is_said(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "is_installed", lambda: False)
+    evaluate(settings_of(folder, f"output={tmp_path / 'made'}"))
+    found = read_json(tmp_path / "made" / "evaluation.json")
+    assert "copies" not in found
+    assert not any(name.startswith("lite0") for section in ("reconstruction", "samples") for name in found[section])
+    assert any("pip install 'vqvae-prior[lite0]'" in remark for remark in found["remarks"])
+    monkeypatch.undo()
+    evaluate(settings_of(folder, f"output={tmp_path / 'made'}"))  # as the remark says
+    assert "copies" in read_json(tmp_path / "made" / "evaluation.json")

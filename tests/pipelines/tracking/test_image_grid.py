@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.tracking.image_grid import grid, reconstruction_strip, save_image
+from pipelines.tracking.image_grid import grid, save_image, strip_of_pairs
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
@@ -21,7 +21,7 @@ def test_every_image_stands_in_its_place(channels, mode):
 
 def test_images_stand_above_their_reconstructions():
     images = np.full((20, 2, 2, 1), 10, np.uint8)
-    strip = np.asarray(reconstruction_strip(images, images + 50))
+    strip = np.asarray(strip_of_pairs(images, images + 50))
     zoom = strip.shape[1] // (16 * 4 + 2)
     column = strip[::zoom, ::zoom][:, 2]
     assert [value for value in column if value != 255] == [10, 10, 60, 60]
