@@ -18,6 +18,7 @@ from pipelines.generator import Generator
 from pipelines.inputs.numbers import whole_number
 from pipelines.inputs.paths import path_of
 from pipelines.inputs.stored_images import data_keys
+from pipelines.publishing.hub import is_on_hub
 from stage1_vqvae.files import read_json
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.code_store.store import CodeStore
@@ -83,8 +84,8 @@ def model_settings(command: str, model: str | Path, settings: Given) -> Settings
     Raises:
         ValueError: If anything does not fit; the message is the one line that the command would print.
     """
-    folder = path_of(model, "model").absolute()
-    return composed_settings(command, Asked.of(settings), {"model": str(folder)})
+    named = model if is_on_hub(model) else path_of(model, "model").absolute()
+    return composed_settings(command, Asked.of(settings), {"model": str(named)})
 
 
 def called_with(
@@ -142,7 +143,7 @@ def evaluate(model: str | Path, *, settings: Given = None) -> dict[str, Any]:
     """Measure a run on held-out images, and samples that are drawn for it, as ``python -m pipelines.evaluate``.
 
     Args:
-        model: The run's folder.
+        model: The run's folder, or ``hf://user/name`` for a model of the hub.
         settings: The command's keys and values, ``{"n": 500}`` say, or as for :func:`train`.
 
     Returns:
@@ -158,7 +159,7 @@ def reconstruct(model: str | Path, *, settings: Given = None) -> dict[str, float
     """Measure a run's tokenizer on held-out images and draw some, as ``python -m pipelines.reconstruct``.
 
     Args:
-        model: The run's folder.
+        model: The run's folder, or ``hf://user/name`` for a model of the hub.
         settings: As for :func:`evaluate`.
 
     Returns:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pipelines.artifacts.models import load_prior, load_tokenizer, recipe
+from pipelines.artifacts.origin import Origin
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.instantiate import check
 from pipelines.distributed.devices import find_device
@@ -21,6 +23,7 @@ from pipelines.inputs.labels import Label, check_trained, class_numbers, labels_
 from pipelines.inputs.numbers import image_size_of, whole_number
 from pipelines.inputs.paths import path_of
 from pipelines.masks import held_mask, kept_pixels
+from pipelines.publishing.pretrained import Pretrained
 from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout, codes_of, integer_codes
 from stage1_vqvae.tokenizer import Tokenizer
@@ -39,7 +42,7 @@ LARGEST_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True, eq=False)
-class Generator:
+class Generator(Pretrained):
     """A tokenizer and the prior over its codes.
 
     Attributes:
@@ -50,6 +53,7 @@ class Generator:
         fingerprint: Of the prior, which covers the tokenizer's.
         class_counts: Training images of each class; empty where that is not known.
         step: Of the checkpoint that the prior is of, where its training has not ended; None of a finished one.
+        origin: The run that both come from; None of models that were put together by hand.
     """
 
     tokenizer: Tokenizer
@@ -59,15 +63,23 @@ class Generator:
     fingerprint: str
     class_counts: tuple[int, ...] = ()
     step: int | None = None
+    origin: Origin | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()) -> Generator:
+    def load(
+        cls,
+        folder: str | Path,
+        device: str | torch.device | None = None,
+        trust: Sequence[str] = (),
+        tokenizer: str | Path | None = None,
+    ) -> Generator:
         """Load a run's folder; of a prior that still trains the newest checkpoint.
 
         Args:
             folder: What a pipeline left.
             device: Where to compute, such as ``cpu`` or ``cuda:1``; None for the accelerator, or the CPU without one.
             trust: Packages beside this project's whose classes the run's configuration may name.
+            tokenizer: Another folder with the prior's tokenizer; None where it lies in the same.
 
         Raises:
             ValueError: If the folder holds no finished tokenizer and prior, or they do not belong together, or there is
@@ -81,7 +93,8 @@ class Generator:
             where = find_device(device)
         except ValueError as error:
             raise ValueError(f"device={device}: {error}; without device= the best one is taken") from error
-        tokenizer, saved_tokenizer = load_tokenizer(run.tokenizer, trust)
+        beside = run if tokenizer is None else RunFolder(path_of(tokenizer, "tokenizer"))
+        encoder, saved_tokenizer = load_tokenizer(beside.tokenizer, trust)
         unfinished = None
         if not finished(run.prior):
             from pipelines.artifacts.unfinished import find_unfinished  # imports Lightning's checkpoints
@@ -96,7 +109,9 @@ class Generator:
             fingerprint, step = unfinished.fingerprint, unfinished.step
         names, counts = tuple(known["class_names"]), tuple(known.get("class_counts", ()))
         settings = recipe(known["sampling"], trust)
-        return cls(tokenizer.to(where), prior.to(where), names, settings, fingerprint, counts, step)
+        fingerprints = {"tokenizer": saved_tokenizer.fingerprint, "prior": fingerprint}
+        origin = Origin(run, fingerprints, saved_tokenizer.config, known, tuple(trust))
+        return cls(encoder.to(where), prior.to(where), names, settings, fingerprint, counts, step, origin)
 
     @property
     def layout(self) -> CodeLayout:
@@ -168,6 +183,10 @@ class Generator:
             images.append(self._decode(found[-1][0], start, image_size))
         codes, log_probs = (torch.cat(each) for each in zip(*found, strict=True))
         return Samples(torch.cat(images), codes, labels[first:], log_probs)
+
+    def _picture(self, n: int) -> Image.Image:
+        """A picture of ``n`` samples, with seed 0."""
+        return self.sample(n).grid()
 
     def whole_microbatches(self, images: int) -> int:
         """The number of images rounded up to that of whole micro-batches."""

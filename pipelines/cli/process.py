@@ -27,6 +27,7 @@ from pipelines.distributed.gpu_slots import gpu_slot
 from pipelines.distributed.hardware import Hardware
 from pipelines.distributed.run_lock import sole_user
 from pipelines.distributed.threads import threads_each
+from pipelines.publishing.hub import with_local_models
 from pipelines.sweep.records import note_error
 from pipelines.tracking.metrics import objective_value
 from stage1_vqvae.progress import Progress
@@ -54,6 +55,7 @@ def run_task(task: str, settings: Settings) -> Any:
         SystemExit: If a process was asked to stop.
     """
     refuse_budget(task, settings)
+    settings = with_local_models(settings)
     hardware: Hardware = build(settings["hardware"], "hardware")
     refuse_other_processes(hardware)
     if hardware.processes > 1 and not environment.started_elsewhere():

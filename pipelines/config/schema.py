@@ -138,7 +138,7 @@ class Reconstruction(Command):
     """Keys of ``reconstruct``."""
 
     model: str
-    output: str
+    output: str | None
     data: Node
     n: int
     batch_size: int
@@ -151,6 +151,18 @@ class Preview(Command):
     output: str
     n: int
     seed: int
+
+
+class Publication(Command):
+    """Keys of ``publish``."""
+
+    model: str
+    output: str | None
+    part: Literal["all", "tokenizer", "prior"]
+    license: str | None
+    description: str | None
+    push: str | None
+    private: bool | None
 
 
 class Evaluation(Command):
@@ -189,6 +201,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": Evaluation,
     "collapse": Collapse,
     "preview": Preview,
+    "publish": Publication,
 }
 """Keys by the command's file in ``conf``."""
 

@@ -42,7 +42,7 @@ def reconstruct(settings: Settings) -> Path:
         quality.update(tokenizer.decode(codes), images)
         use.update(codes)
     metrics = {name: float(value) for name, value in {**quality.compute(), **use.compute()}.items()}
-    output = Path(settings["output"])
+    output = Path(settings["output"] or run.path / "reconstructions")
     if collectives.rank() == 0:
         shown = data.__getitems__(list(range(min(settings["n"], len(data)))))["images"]
         drawn = to_uint8(tokenizer.decode(tokenizer.encode(normalize(shown.to(device))))).cpu()

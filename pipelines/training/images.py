@@ -145,8 +145,11 @@ def check_same_images(run: RunFolder, images: ImageData) -> None:
 
 def change_of_images(run: RunFolder, images: ImageData) -> str:
     """How images differ from those that a run's tokenizer was trained on; empty where they do not."""
-    known = read_yaml(run.tokenizer / "settings.yaml").get("images")
-    if known is None:  # version 0.1.0 kept the training images alone, and once they were trained on
+    settings = run.tokenizer / "settings.yaml"
+    known = read_yaml(settings).get("images") if settings.exists() else None
+    if (
+        known is None
+    ):  # published folders and version 0.1.0 kept the training images alone, and once they were trained on
         described = read_yaml(run.tokenizer / "config.yaml").get("data", {})
         known = {"train": described["train"]} if "train" in described else {}
     changes = []

@@ -81,6 +81,7 @@ GENERATOR = {
         "folder": ([], [None, 3, "nowhere", __file__]),
         "device": ([None, "cpu", torch.device("cpu")], ["cuda:99", "gpu:7", "x"]),
         "trust": ([(), ["json"]], []),
+        "tokenizer": ([None], [3, "nowhere"]),
     },
 }
 SAMPLES = {

@@ -1,0 +1,1 @@
+"""Models that travel: folders of plain files, and the Hugging Face hub."""
