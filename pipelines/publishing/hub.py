@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.cli.console import console
-
 PREFIX = "hf://"
 """What a model's name on the hub begins with, where a folder may stand too: ``model=hf://user/name``."""
 
@@ -74,6 +72,8 @@ def as_run_folder(name: str) -> Path:
     Raises:
         ValueError: If there is no such model, or it was never downloaded and the hub cannot be reached.
     """
+    from pipelines.cli.console import console  # imports rich, which a generator does without
+
     repo, revision = repository(name)
     folder = DOWNLOADED / (repo if revision is None else f"{repo}@{revision.replace('/', '-')}")
     found = download(repo, revision, local_dir=folder)
