@@ -87,7 +87,7 @@ class CodeLatents(Bottleneck):
         (self.codebook_size,) = quantizer.codebook_sizes
 
     def forward(self, z: Tensor) -> Latents:
-        """Quantize."""
+        """The vectors of the codes of ``z``, without a term of divergence."""
         quantized = self.quantizer(z)
         return Latents(quantized.vectors, z.new_zeros(len(z)), quantized.loss, quantized.codes)
 

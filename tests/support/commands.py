@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -27,6 +28,14 @@ def run_forked(main, words, folder, output, encoding="utf-8", timeout=120):
     return process.exitcode
 
 
+def forked_output(main, words, folder):
+    """Exit code of a command that runs in a folder, and all that it prints."""
+    with tempfile.TemporaryFile() as file:
+        code = run_forked(main, words, folder, file.fileno())
+        file.seek(0)
+        return code, file.read().decode()
+
+
 def _run(main, words, folder, output, encoding):
     os.chdir(folder)
     for number in (1, 2):
@@ -41,5 +50,8 @@ def _run(main, words, folder, output, encoding):
         main()
         code = 0
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int | None) else 1
+        code = ended.code
+        if not isinstance(code, int | None):
+            print(code, file=sys.stderr)
+            code = 1
     os._exit(code or 0)

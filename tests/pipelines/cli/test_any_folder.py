@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.run import main
+from tests.support.commands import forked_output
+
 RAISES = "raise SystemExit('a file of the user was imported')\n"
 
 
@@ -50,8 +53,6 @@ def test_trusted_packages_of_the_current_folder_are_found(folder):
     option.parent.mkdir(parents=True)
     option.write_text("# Nothing but a model.\nmodel:\n  _target_: mine.Wide\n  width: 32\n")
     words = [f"hydra.searchpath=[file://{folder}/options]", "stage2=wide", "trust=[mine]", "logger=csv", "output=made"]
-    command = [*MODULE, *words]
-    reached = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert reached.stderr == "error: stage2.model: width 32 reached\n"
-    mistyped = subprocess.run([*command, "stage2.model.width=x"], cwd=folder, capture_output=True, text=True)
-    assert mistyped.stderr == "error: stage2.model.width: int expected, got 'x'\n"
+    assert forked_output(main, words, folder) == (1, "error: stage2.model: width 32 reached\n")
+    mistyped = [*words, "stage2.model.width=x"]
+    assert forked_output(main, mistyped, folder) == (1, "error: stage2.model.width: int expected, got 'x'\n")

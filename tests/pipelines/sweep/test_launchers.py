@@ -7,8 +7,10 @@ from importlib.util import find_spec
 
 import pytest
 
+from pipelines.run import main
 from pipelines.sweep.records import read_records
 from pipelines.sweep.table import Sweep
+from tests.support.commands import forked_output
 from tests.support.tiny import TINY
 
 pytestmark = pytest.mark.slow
@@ -49,14 +51,15 @@ def test_optuna_gets_the_objective(tmp_path):
     pytest.importorskip("hydra_plugins", reason="no sweeper of Hydra's is installed")
     if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
         pytest.skip("hydra_plugins.hydra_optuna_sweeper is not installed")
-    settings = ["hydra/sweeper=optuna", "hydra.sweeper.direction=minimize", "hydra.sweeper.n_trials=2"]
-    interval = "stage2.optimization.learning_rate=interval(0.0001,0.01)"
-    code, said = sweep(tmp_path, *settings, "hydra.sweeper.n_jobs=1", interval)
+    words = ["hydra/sweeper=optuna", "hydra.sweeper.direction=minimize", "hydra.sweeper.n_trials=2"]
+    words += ["hydra.sweeper.n_jobs=1", "stage2.optimization.learning_rate=interval(0.0001,0.01)"]
+    code, said = forked_output(main, ["-m", *TINY, "output=sweep", *words], tmp_path)
     assert code == 0, said
     rows = Sweep.read(tmp_path / "sweep").rows
     assert [row.record.status for row in rows] == ["finished", "finished"]
     assert f"job {rows[0].record.number}: finished, {rows[0].metrics['stage2.nats']:.5g}" in said
-    code, said = sweep(tmp_path, *settings, "hydra.sweeper.n_jobs=1", interval)  # the same command draws new trials
+    # The same command draws new trials.
+    code, said = forked_output(main, ["-m", *TINY, "output=sweep", *words], tmp_path)
     assert code == 0, said
     again = Sweep.read(tmp_path / "sweep").rows
     assert sorted(row.record.number for row in again) == [0, 1, 2, 3]
