@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
 from inspect import signature
@@ -78,14 +78,20 @@ def training_settings(
     return composed_settings("config", asked, fixed, defaults)
 
 
-def model_settings(command: str, model: str | Path, settings: Given) -> Settings:
+def model_settings(command: str, model: str | Path, settings: Given, more: Mapping[str, Any] | None = None) -> Settings:
     """Settings of a command on a finished run.
+
+    Args:
+        command: Its name.
+        model: The run's folder.
+        settings: Of the caller.
+        more: Keys that an argument of the caller's function gives.
 
     Raises:
         ValueError: If anything does not fit; the message is the one line that the command would print.
     """
     named = model if is_on_hub(model) else path_of(model, "model").absolute()
-    return composed_settings(command, Asked.of(settings), {"model": str(named)})
+    return composed_settings(command, Asked.of(settings), {"model": str(named), **(more or {})})
 
 
 def called_with(
@@ -171,6 +177,26 @@ def reconstruct(model: str | Path, *, settings: Given = None) -> dict[str, float
     return read_json(
         run_steps("pipelines.tasks.reconstruct:reconstruct", model_settings("reconstruct", model, settings))
     )
+
+
+def complete(model: str | Path, images: str | Path, *, settings: Given = None) -> Path:
+    """Keep a part of each image and draw the rest, as ``python -m pipelines.complete``.
+
+    :meth:`Generator.complete` does so for codes in memory.
+
+    Args:
+        model: The run's folder.
+        images: An image's file, or a folder of images.
+        settings: As for :func:`evaluate`, ``{"keep": "left", "n": 2}`` say.
+
+    Returns:
+        The folder of ``grid.png`` and ``images.npz``.
+
+    Raises:
+        ValueError: If anything does not fit; the message is the one line that the command would print.
+    """
+    fixed = {"images": str(path_of(images, "images").absolute())}
+    return run_steps("pipelines.tasks.complete:complete_command", model_settings("complete", model, settings, fixed))
 
 
 def run_steps(task: str, settings: Settings) -> Any:

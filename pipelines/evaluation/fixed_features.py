@@ -26,6 +26,9 @@ from stage1_vqvae.tokenizer import Tokenizer
 SMALLEST = 64
 """Pixels along a side that the network sees at least: smaller images are enlarged to it."""
 
+FEWEST = 10
+"""Images of a set that say anything about it."""
+
 MOST = 2000
 """Images of a set that are compared, spread over it."""
 
@@ -99,8 +102,10 @@ def some(data: Dataset[Any], most: int = MOST) -> Subset[Any]:
 
 
 def distances(made: Tensor, real: Tensor, seed: int) -> Metrics:
-    """``lite0_frechet`` and ``lite0_kid`` of equally many of the features ``[N, D]`` and ``[M, D]``."""
+    """``lite0_frechet`` and ``lite0_kid`` of equally many of the features ``[N, D]`` and ``[M, D]``; none of a few."""
     equal = min(len(made), len(real))
+    if equal < FEWEST:
+        return {}
     one, other = (rows[spread(len(rows), equal)] for rows in (made, real))
     found = {"lite0_frechet": frechet, "lite0_kid": kernel_distance}
     return {

@@ -110,8 +110,8 @@ def remarks(sections: Sections) -> list[str]:
         found.append("No bits under a prior and no samples: the run has no trained prior.")
     if "lite0_frechet" not in sections.get("reconstruction", {}):
         found.append(
-            "No distances in features that are the same for every run, and no search for copies: "
-            "pip install 'vqvae-prior[lite0]' and evaluate again."
+            "No distances in features that are the same for every run: they take ten held-out images at least, and "
+            "pip install 'vqvae-prior[lite0]', which the search for copies takes too."
         )
     copies = sections.get("copies", {})
     copied = min(copies.get("copies_in_features", 0.0), copies.get("copies_in_codes", 0.0))

@@ -1,5 +1,6 @@
 """Training from Python: every form of images trains alike, and the process is left as it was found."""
 
+import gc
 import inspect
 import logging
 import os
@@ -18,7 +19,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from pipelines import Generator, train, train_prior, train_tokenizer
-from pipelines.api import evaluate, extract_codes, reconstruct
+from pipelines.api import complete, evaluate, extract_codes, reconstruct
 from pipelines.config.compose import Asked, composed_settings, flat
 from pipelines.config.conf import CONF
 from pipelines.config.overrides import override
@@ -285,3 +286,30 @@ def test_evaluate_gives_what_its_file_holds(trained):
     metrics = reconstruct(folder)
     assert metrics == read_json(folder / "reconstructions" / "metrics.json")
     assert metrics["psnr"] == pytest.approx(sections["reconstruction"]["psnr"])
+
+
+def test_complete_draws_into_the_folder_that_it_returns(trained, tmp_path):
+    folder, _, generator = trained
+    Image.fromarray(IMAGES[0]).save(tmp_path / "one.png")
+    made = complete(folder, tmp_path / "one.png", settings={"keep": "left", "n": 2, "output": str(tmp_path / "made")})
+    assert made == tmp_path / "made"
+    drawn = np.load(made / "images.npz")
+    expected = generator.complete(generator.encode(IMAGES[:1]).repeat(2, 1), "left")
+    assert np.array_equal(drawn["codes"], expected.codes.numpy())
+    with pytest.raises(ValueError, match="nowhere: an image's file or a folder of images expected"):
+        complete(folder, tmp_path / "nowhere", settings={"output": str(tmp_path / "other")})
+
+
+def test_memory_is_flat_over_trainings(trained, tmp_path):
+    """What a training leaves behind would be hundreds of objects and its weights."""
+    _, settings, _ = trained
+
+    def left(number):
+        train(IMAGES, LABELS, output=tmp_path / str(number), settings=settings)
+        gc.collect()
+        objects = gc.get_objects()
+        return len(objects), sum(type(one) in (torch.Tensor, torch.nn.Parameter) for one in objects)
+
+    (objects, tensors), *_, (later_objects, later_tensors) = [left(number) for number in range(3)]
+    assert later_tensors <= tensors
+    assert later_objects - objects < 500

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import Generator, Samples
+from pipelines import Generator, Samples, api
 from pipelines.api import training_settings
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), dtype=np.uint8)
@@ -108,6 +108,17 @@ TRAINING = {
         ["n=3", 3, {"nn": 1}, {"n": "x"}, ["nn=1"], ["n"], [3], {"stage2": "no"}, {3: 4}, object()],
     ),
 }
+GIVEN = TRAINING["settings"]
+MODEL = (["run"], [None, 3, object()])
+STEPS = {
+    "evaluate": {"model": MODEL, "settings": ([None, {"n": 3}, {"network": {"steps": 3}}, ["n=3"]], GIVEN[1])},
+    "reconstruct": {"model": MODEL, "settings": ([None, {}, {"batch_size": 3}], GIVEN[1])},
+    "complete": {
+        "model": MODEL,
+        "images": (["a.png"], [None, 3, object()]),
+        "settings": ([None, {"n": 3}, ["keep=left"]], GIVEN[1]),
+    },
+}
 BASE = {
     "sample": {"n": 1, "label": 3},
     "complete": {"codes": CODES, "keep_mask": [True] * 16},
@@ -128,6 +139,16 @@ def test_the_table_has_every_argument(kind, table):
     signatures = {name: set(inspect.signature(value).parameters) - {"self"} for name, value in public(kind).items()}
     assert {name: set(arguments) for name, arguments in table.items()} == signatures
     assert set(TRAINING) == set(inspect.signature(training_settings).parameters)
+    public_steps = {name: value for name, value in public(api).items() if value.__module__ == api.__name__}
+    trained = {
+        name for name, value in public_steps.items() if set(inspect.signature(value).parameters) == set(TRAINING)
+    }
+    assert {"train", "train_tokenizer", "extract_codes", "train_prior"} <= trained
+    inner = {"called_with", "model_settings", "run_steps"}
+    steps = {
+        name: set(inspect.signature(public_steps[name]).parameters) for name in set(public_steps) - trained - inner
+    }
+    assert {name: set(arguments) for name, arguments in STEPS.items()} == steps
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +170,10 @@ def call(generator, tiny_run, tmp_path_factory):
             composed = argument in ("settings", "experiment")
             with nullcontext() if composed else patch("pipelines.api.composed_settings"):
                 return training_settings(**{"output": folder / "run", **rest, **more})
+        if kind == "steps":
+            rest = {"model": "run", **({"images": "a.png"} if function == "complete" else {})}
+            with patch("pipelines.api.run_steps"), patch("pipelines.api.read_json"):
+                return getattr(api, function)(**{**rest, **more})
         if kind == "samples":
             rest = {"path": folder / "grid.png"} if function == "save" else {}
             return getattr(samples, function)(**{**rest, **more})
@@ -158,7 +183,7 @@ def call(generator, tiny_run, tmp_path_factory):
     return called
 
 
-TABLES = {"generator": GENERATOR, "samples": SAMPLES, "training": {"train": TRAINING}}
+TABLES = {"generator": GENERATOR, "samples": SAMPLES, "training": {"train": TRAINING}, "steps": STEPS}
 CASES = [
     (kind, function, argument, value, is_right)
     for kind, functions in TABLES.items()
