@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 Sections = Mapping[str, Mapping[str, float]]
 
@@ -68,16 +69,36 @@ def meaning(name: str) -> str:
     return MEANINGS.get(re.sub(r"_\d+$", "", name), "")
 
 
-def rows(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    """Name, value and meaning of each metric; behind a value the interval that it lies in, if that is known."""
+@dataclass(frozen=True)
+class Row:
+    """A metric as it is shown.
+
+    Attributes:
+        name: Of the metric.
+        value: Of the metric.
+        shown: The value as text; behind it the interval that it lies in, if that is known.
+        meaning: What it means; empty where its name says enough.
+    """
+
+    name: str
+    value: float
+    shown: str
+    meaning: str
+
+
+def rows(metrics: Mapping[str, float]) -> list[Row]:
+    """The metrics of a section as they are shown; the ends of an interval stand behind its value."""
     intervals = {
         name: f" ({metrics[f'{name}_low']:.4g} to {metrics[f'{name}_high']:.4g})"
         for name in metrics
         if f"{name}_low" in metrics
     }
     ends = {f"{name}_{end}" for name in intervals for end in ("low", "high")}
-    shown = [(name, value) for name, value in metrics.items() if name not in ends]
-    return [(name, f"{value:.5g}{intervals.get(name, '')}", meaning(name)) for name, value in shown]
+    return [
+        Row(name, value, f"{value:.5g}{intervals.get(name, '')}", meaning(name))
+        for name, value in metrics.items()
+        if name not in ends
+    ]
 
 
 def reading(sections: Sections) -> str:

@@ -11,10 +11,10 @@ import yaml
 
 from pipelines.artifacts.origin import Origin
 from pipelines.config.claims import SETTINGS
-from pipelines.evaluation.wording import TITLES
+from pipelines.evaluation.wording import TITLES, Row, rows
 from pipelines.publishing.hub import PREFIX
 from pipelines.publishing.published import LIBRARY
-from pipelines.report.evaluation import Evaluation, Metric
+from pipelines.report.evaluation import Evaluation
 from stage1_vqvae.files import read_json, read_yaml, replacing
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
@@ -94,7 +94,7 @@ class Card:
     on_hub: bool
     count: int
     reading: str
-    panels: list[tuple[str, list[Metric]]]
+    panels: list[tuple[str, list[Row]]]
     remarks: list[str]
 
     @classmethod
@@ -143,7 +143,7 @@ def in_words(model: Tokenizer | Prior) -> str:
     return words
 
 
-def measured(origin: Origin, kind: str) -> tuple[str, list[tuple[str, list[Metric]]], list[str]]:
+def measured(origin: Origin, kind: str) -> tuple[str, list[tuple[str, list[Row]]], list[str]]:
     """What is known of the quality of a ``kind`` of model: of its newest evaluation, or of the training's end.
 
     Returns:
@@ -164,7 +164,7 @@ def measured(origin: Origin, kind: str) -> tuple[str, list[tuple[str, list[Metri
     for part, title in AT_THE_END[: 2 if kind == "prior" else 1]:
         path = origin.run.path / part / "metrics.json"
         if path.exists():
-            panels.append((title, [Metric(name, value, "") for name, value in read_json(path).items()]))
+            panels.append((title, rows(read_json(path))))
     return "Metrics on held-out images, at the end of the training.", panels, []
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.artifacts.run_folder import COPIES, RunFolder
-from pipelines.evaluation.wording import TITLES, rows
+from pipelines.evaluation.wording import TITLES, Row, rows
 from stage1_vqvae.files import read_json
 
 
@@ -18,14 +18,14 @@ class Evaluation:
         name: Of its folder.
         reading: A sentence on whether the latents carry the images.
         remarks: What a reader has to know of the metrics.
-        panels: Titles of its sections and their metrics: name, value and meaning of each.
+        panels: Titles of its sections and their metrics.
         copies: Picture of the samples that are nearest to training images, if there is one.
     """
 
     name: str
     reading: str
     remarks: list[str]
-    panels: list[tuple[str, list[tuple[str, str, str]]]]
+    panels: list[tuple[str, list[Row]]]
     copies: Path | None
 
     @classmethod

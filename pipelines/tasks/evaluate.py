@@ -208,8 +208,8 @@ def show(sections: Sections) -> None:
     table.add_column()
     for section, metrics in sections.items():
         table.add_row(f"[bold]{TITLES[section]}[/]")
-        for name, value, meaning in rows(metrics):
-            table.add_row(f"  {name}", value, f"[dim]{meaning}[/]")
+        for row in rows(metrics):
+            table.add_row(f"  {row.name}", row.shown, f"[dim]{row.meaning}[/]")
     console.print(table)
     console.print(reading(sections))
     for remark in remarks(sections):

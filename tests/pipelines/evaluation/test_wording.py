@@ -35,7 +35,7 @@ def test_says_that_samples_are_copies_where_both_ways_of_looking_find_them():
 
 def test_an_interval_stands_behind_its_value():
     metrics = {"lite0_frechet": 78.5844, "lite0_frechet_low": 66.271, "lite0_frechet_high": 85.871, "psnr_low": 1.0}
-    found = [(name, value) for name, value, _ in rows(metrics)]
+    found = [(row.name, row.shown) for row in rows(metrics)]
     assert found == [("lite0_frechet", "78.584 (66.27 to 85.87)"), ("psnr_low", "1")]
 
 

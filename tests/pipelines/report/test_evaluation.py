@@ -17,8 +17,8 @@ def test_evaluations_are_read_by_name_and_section(tmp_path):
     assert (first.reading, first.remarks) == ("Read.", ["No."])
     (codes, usage), (samples, agreement) = first.panels
     assert (codes, samples) == ("Codes", "Samples")
-    assert [(name, value, bool(meaning)) for name, value, meaning in usage] == [("usage_0", "1", True)]
-    assert [(name, value) for name, value, _ in agreement] == [("class_agreement", "0.98")]
+    assert [(row.name, row.value, bool(row.meaning)) for row in usage] == [("usage_0", 1.0, True)]
+    assert [(row.name, row.shown) for row in agreement] == [("class_agreement", "0.98")]
     assert first.copies is None
 
 
