@@ -19,13 +19,19 @@ def run_forked(main, words, folder, output, encoding="utf-8", timeout=120):
         encoding: Of what it prints.
         timeout: In seconds.
     """
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(main, words, folder, output, encoding))
-    process.start()
+    process = start_forked(main, words, folder, output, encoding)
     process.join(timeout)
     if process.is_alive():
         process.kill()
         raise TimeoutError(f"{words} runs for more than {timeout} s")
     return process.exitcode
+
+
+def start_forked(main, words, folder, output, encoding="utf-8"):
+    """The process of a command that runs in a folder and prints to a file descriptor."""
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(main, words, folder, output, encoding))
+    process.start()
+    return process
 
 
 def forked_output(main, words, folder):

@@ -111,10 +111,16 @@ WRONG = {
 }
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Decoded digits, for all that look at them."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize("change", list(WRONG))
-def test_a_wrong_setting(change, refusal, tmp_path):
+def test_a_wrong_setting(change, refusal, cache, tmp_path):
     (tmp_path / "taken").touch()
-    said = refusal("run", *TINY, f"data.cache={tmp_path / 'cache'}" if "data=" not in change else "n=1", change)
+    said = refusal("run", *TINY, f"data.cache={cache}" if "data=" not in change else "n=1", change)
     for part in WRONG[change]:
         assert part in said
     assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("*.ckpt"))
@@ -288,10 +294,10 @@ def test_code_beside_models_codes_and_images_never_runs(tiny_run, monkeypatch, t
 SECRETS = {"MY_TOKEN": "t0k3n-of-mine", "WANDB_API_KEY": "k3y-of-wandb" * 4}
 
 
-def test_secrets_are_nowhere_in_what_a_run_leaves(monkeypatch, tmp_path):
+def test_secrets_are_nowhere_in_what_a_run_leaves(monkeypatch, cache, tmp_path):
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    words = [*TINY, "logger=wandb", "wandb_mode=offline", "output=made", f"data.cache={tmp_path / 'cache'}"]
+    words = [*TINY, "logger=wandb", "wandb_mode=offline", "output=made", f"data.cache={cache}"]
     words += ["trust=[${oc.env:MY_TOKEN},t0k3n-of-mine]", "stage1.trainer.max_steps=1", "stage2.trainer.max_steps=1"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["run", *words])

@@ -3,7 +3,6 @@
 import io
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -14,7 +13,7 @@ from pipelines.cli.console import console
 from pipelines.cli.output import lasting_output
 from pipelines.cli.signals import SIGNALS, stoppable
 from pipelines.run import main
-from tests.support.commands import run_forked
+from tests.support.commands import run_forked, start_forked
 from tests.support.tiny import TINY
 
 
@@ -85,12 +84,13 @@ def test_a_signal_ends_in_one_line_and_its_code(number, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_a_command_that_is_stopped_while_it_starts_says_one_line(number, tmp_path):
-    command = [sys.executable, "-u", "-m", "pipelines.run", *TINY, "output=made"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not (tmp_path / "made").exists() and process.poll() is None:  # torch and all else is imported by then
-        time.sleep(0.01)
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    with (tmp_path / "said").open("wb") as file:
+        process = start_forked(main, [*TINY, "output=made"], tmp_path, file.fileno())
+        while not (tmp_path / "made").exists() and process.is_alive():
+            time.sleep(0.001)
+        os.kill(process.pid, number)
+        process.join(60)
+    assert process.exitcode == 128 + number
+    said = (tmp_path / "said").read_text()
     assert len([line for line in said.splitlines() if line.strip()]) <= 2, said
     assert f"stopped by {number.name}" in said

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from pipelines.train_stage1 import main
+from tests.support.commands import forked_output
 from tests.support.tiny import TINY
 
 REPORT = """
@@ -91,10 +93,9 @@ def test_a_generator_is_loaded_by_few_more_modules_than_torch(tiny_run):
     assert not names & (FOR_TRAINING | {"hydra", "rich"})
 
 
-@pytest.mark.slow
-def test_a_training_shows_nothing_of_lightnings_own(start):
+def test_a_training_shows_nothing_of_lightnings_own(tmp_path):
     small = [word for word in TINY if not word.startswith("stage2.")]
-    code, said, _ = start("pipelines.train_stage1", *small, "output=runs/quiet")
+    code, said = forked_output(main, [*small, "output=runs/quiet"], tmp_path)
     assert code == 0, said
     assert "✓ tokenizer" in said
     for text in ("GPU available", "TPU available", "Tip:", "litlogger", "weights_only", "`Trainer.fit` stopped"):
