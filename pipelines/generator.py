@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipelines.artifacts.models import load_prior, load_tokenizer, recipe
+from pipelines.artifacts.models import load_prior, load_tokenizer, preprocessing_of, recipe
 from pipelines.artifacts.origin import Origin
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.instantiate import check
@@ -26,6 +26,7 @@ from pipelines.masks import held_mask, kept_pixels
 from pipelines.publishing.pretrained import Pretrained
 from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout, codes_of, integer_codes
+from stage1_vqvae.data.preprocessing import Preprocessing
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from stage2_prior.sampling.batch_invariance import BASE, MicroBatch, in_microbatches, plan
@@ -117,6 +118,11 @@ class Generator(Pretrained):
     def layout(self) -> CodeLayout:
         """How codes are laid out."""
         return self.tokenizer.layout
+
+    @property
+    def form(self) -> Preprocessing:
+        """How files and PIL images are prepared: as those of the training, as far as that is known."""
+        return preprocessing_of(self.origin.tokenizer if self.origin else {}, self.tokenizer)
 
     @property
     def device(self) -> torch.device:
@@ -249,7 +255,7 @@ class Generator(Pretrained):
         drawn = Drawn(*(each.cpu() for each in drawn))
         images = self._decode(drawn.codes)
         if originals is not None:
-            pixels = images_of(originals, self.tokenizer.image_size, self.tokenizer.channels)
+            pixels = images_of(originals, self.form)
             if len(pixels) != len(images):
                 raise ValueError(f"originals: {len(images)} images expected, got {len(pixels)}")
             kept = torch.stack([kept_pixels(row, self.layout, size, padding) for row in known >= 0])
@@ -291,7 +297,7 @@ class Generator(Pretrained):
         Raises:
             ValueError: If they are of another type, range or size.
         """
-        found = images_of(images, self.tokenizer.image_size, self.tokenizer.channels, resize)
+        found = images_of(images, self.form, resize)
 
         def encode(batch: MicroBatch, images: Tensor) -> list[Tensor]:
             return [self.tokenizer.encode(images.to(self.device) * 2 - 1).cpu()]
@@ -338,7 +344,7 @@ class Generator(Pretrained):
         """
         from stage1_vqvae.metrics import CodeUse, reconstruction_quality  # imports torchmetrics
 
-        found = images_of(images, self.tokenizer.image_size, self.tokenizer.channels, resize)
+        found = images_of(images, self.form, resize)
         codes = self.encode(found)
         quality, use = reconstruction_quality(), CodeUse(self.layout)
         quality.update(self.decode(codes) * 2 - 1, found * 2 - 1)

@@ -19,6 +19,7 @@ from pipelines.config.instantiate import build, with_defaults
 from pipelines.config.migrations import modernised, modernised_weights
 from pipelines.config.redaction import redact
 from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.data.preprocessing import Preprocessing
 from stage1_vqvae.files import read_yaml, replacing, write_yaml
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
@@ -169,6 +170,14 @@ def load_tokenizer(folder: str | Path, trust: Sequence[str] = ()) -> tuple[Token
         model = build(saved.config["model"], f"{folder}/config.yaml", trust)
     saved.load_weights(model)
     return model.eval(), saved
+
+
+def preprocessing_of(config: Mapping[str, Any], tokenizer: Tokenizer) -> Preprocessing:
+    """How the images were prepared that a tokenizer was trained on, as far as its configuration says."""
+    described = config.get("data", {}).get("train", {}).get("preprocessing", {})
+    low_high = described.get("range")
+    value_range = (float(low_high[0]), float(low_high[1])) if low_high else None
+    return Preprocessing(*tokenizer.image_size, tokenizer.channels, value_range, draft="jpeg" in described)
 
 
 def load_prior(folder: str | Path, tokenizer: str, trust: Sequence[str] = ()) -> tuple[Prior, Saved]:

@@ -17,8 +17,10 @@ from stage1_vqvae.files import check_writable, read_yaml, write_yaml
 SETTINGS = "settings.yaml"
 """Name of the file that says what made the things beside it."""
 
-CONTENT = ("images", "stores")
-"""Keys of digests of what was read. Version 0.1.0 did not write them, and images that are gone have none."""
+IMAGES, STORES = "images", "stores"
+CONTENT = (IMAGES, STORES)
+"""Keys of what was read: count and digest of each split's images, and the digest of its codes. Version 0.1.0 did not
+write them, and images that are gone have none."""
 
 PLACES = ("files", "labels")
 """Keys of ``data`` that say where images are."""
@@ -68,9 +70,10 @@ class Claim:
         for path in kept:
             if difference := self.differences(read_yaml(path)):
                 more = f"; and {len(difference) - 3} more" if len(difference) > 3 else ""
+                of_images = all(line.startswith(f"{IMAGES}, ") for line in difference)
                 raise ValueError(
-                    f"{path.parent} holds a {self.what} of other settings ({'; '.join(difference[:3])}{more}): "
-                    f"give those, or another output=, or remove {self._removal()}"
+                    f"{path.parent} holds a {self.what} of other {'images' if of_images else 'settings'} "
+                    f"({'; '.join(difference[:3])}{more}): give those, or another output=, or remove {self._removal()}"
                 )
 
     def take(self) -> None:
@@ -103,7 +106,16 @@ class Claim:
             if key not in found or key not in asked:
                 found.pop(key, None)
                 asked.pop(key, None)
-        return differences(found, asked)
+        changed = []
+        if isinstance(found.get(IMAGES), Mapping):  # completions name a file or a folder so
+            changed = change_of_content(found.pop(IMAGES), asked.pop(IMAGES))
+        before, now = found.pop(STORES, {}), asked.pop(STORES, {})
+        others = [split for split in now if before.get(split, now[split]) != now[split]]
+        return [
+            *differences(found, asked),
+            *(f"{IMAGES}, {line}" for line in changed),
+            *(f"{STORES}, {split}: other codes" for split in others),
+        ]
 
     def _begun(self) -> bool:
         """Whether anything has been made."""
@@ -131,7 +143,16 @@ def comparable(settings: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[s
 
 
 def _places_compared(data: Mapping[str, Any], by_content: bool) -> dict[str, Any]:
-    """Settings of images without where they are, if their content is compared; else with absolute paths."""
+    """Settings of images without where they are, if their content is compared; else with absolute paths.
+
+    Of descriptions of splits (see `ImageSplit.description`), which have a digest, the name of the source goes.
+    """
+    data = {
+        key: {name: said for name, said in value.items() if name != "source"}
+        if isinstance(value, Mapping) and "digest" in value
+        else value
+        for key, value in data.items()
+    }
     if by_content:
         return {key: value for key, value in data.items() if key not in PLACES}
     places = {key: data[key] for key in PLACES if isinstance(data.get(key), str) and data[key] != "auto"}
@@ -143,6 +164,21 @@ def _named(value: Any) -> Any:
     if isinstance(value, Mapping) and isinstance(value.get("trainer"), Mapping):
         return {**value, "trainer": {"_target_": "pipelines.training.StageTrainer", **value["trainer"]}}
     return value
+
+
+def change_of_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """How the images of splits differ, as ``split: 5 images, now 6``.
+
+    Args:
+        old, new: ``count`` and ``digest`` of each split; a split that one of them lacks is not compared.
+    """
+    changes = []
+    for split in [name for name in new if name in old]:
+        before, now = old[split]["count"], new[split]["count"]
+        if before != now or old[split]["digest"] != new[split]["digest"]:
+            count = "as many of other content, labels or order" if before == now else now
+            changes.append(f"{split}: {before} images, now {count}")
+    return changes
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -102,7 +102,16 @@ def check_arguments(
     for key, value in arguments.items():
         hint = signature[key].hint
         if not fits(value, hint):
-            raise ValueError(f"{path}.{key}".lstrip(".") + f": {name_of(hint)} expected, got {value!r}")
+            raise ValueError(wrong_type(f"{path}.{key}".lstrip("."), value, hint))
+
+
+def wrong_type(path: str, value: Any, hint: Any) -> str:
+    """A message about a value that does not fit the type of its key, with how to give a text that looks like it."""
+    message = f"{path}: {name_of(hint)} expected, got {value!r}"
+    if isinstance(value, bool | int | float) and fits("", hint):
+        text = str(value).lower()  # true and 1e+16, as the command line has them
+        message += f"; a text is quoted: \"{path}='{text}'\""
+    return message
 
 
 def with_defaults(node: Any, trust: Sequence[str] = (), but: Container[str] = ()) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.inputs.numbers import shown, whole_number
+from stage1_vqvae.data.labels import is_whole_number
 from stage1_vqvae.data.splits import listed
 from stage2_prior.prior import NO_LABEL
 
@@ -21,9 +22,10 @@ Label = int | str | Sequence[int | str] | NDArray[np.integer[Any]] | Tensor | No
 def class_numbers(label: Any, class_names: Sequence[str]) -> Tensor:
     """Numbers of the classes that a label names, int64 ``[k]``, k at least 1.
 
-    A text is a class's name, a number its number. Where all classes are called by whole numbers, a number of Python
-    is a name: with classes 1, 2, …, 12 the label 1 is the class called 1. Tensors and arrays hold class numbers as
-    :class:`~pipelines.generator.Samples` does, never names. -1 stands for the null class: no class at all.
+    A text is a class's name, a number its number, unless a class is called by that number: of classes 1, 2, 3 and
+    other the label 1 is the class called 1. Where all are called by whole numbers, a number is a name alone. Tensors
+    and arrays hold class numbers as :class:`~pipelines.generator.Samples` does, never names. -1 stands for the null
+    class: no class at all.
 
     Args:
         label: A number, a name, a sequence of these, or a tensor or array of numbers, ``[]`` or ``[k]``.
@@ -106,19 +108,18 @@ def _class_number(label: Any, class_names: Sequence[str]) -> int:
         number = whole_number(label, "label")
     except ValueError:
         raise _no_such(label, class_names) from None
+    if str(number) in names:
+        return names.index(str(number))
     if number == NO_LABEL:
         return NO_LABEL
-    if called_by_numbers(class_names):
-        if str(number) in names:
-            return names.index(str(number))
-    elif 0 <= number < len(names):
+    if not called_by_numbers(class_names) and 0 <= number < len(names):
         return number
     raise _no_such(label, class_names)
 
 
 def called_by_numbers(class_names: Sequence[str]) -> bool:
     """Whether every class is called by a whole number."""
-    return bool(class_names) and all(name.isascii() and name.isdecimal() for name in class_names)
+    return bool(class_names) and all(map(is_whole_number, class_names))
 
 
 def _numbers_of(label: Tensor | NDArray[Any], class_names: Sequence[str]) -> Tensor:

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from torch import Tensor
 
-from pipelines.artifacts.models import Saved
-from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.console import console
 from pipelines.cli.kernel import progress
 from pipelines.config.claims import SETTINGS, Claim
@@ -28,10 +26,9 @@ from pipelines.tasks.sample import draw, label_part, setting_parts
 from pipelines.tracking.image_grid import grid, save_image
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.decoding import UnreadableImage, read_file
-from stage1_vqvae.data.folders import Tree
 from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.tree import Tree
 from stage1_vqvae.files import replacing
-from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import NO_LABEL
 from stage2_prior.sampling import SamplingSettings
 
@@ -127,16 +124,8 @@ def read_originals(generator: Generator, settings: Settings) -> Originals:
     if not keep.any():
         size = tokenizer.cells[-1]
         raise ValueError(f"keep={settings['keep']} keeps no whole code, which is {size}×{size} pixels: keep more")
-    images = read_images(Path(settings["images"]), preprocessing_of(Path(settings["model"]), tokenizer))
+    images = read_images(Path(settings["images"]), generator.form)
     return Originals(images, keep, kept_pixels(keep, layout, (height, width), tokenizer.padding))
-
-
-def preprocessing_of(model: Path, tokenizer: Tokenizer) -> Preprocessing:
-    """How the images of a run were prepared: its size and channels, and its range of values of more than 8 bits."""
-    described = Saved.open(RunFolder(model).tokenizer, "tokenizer").config.get("data", {})
-    trained = described.get("train", {}).get("preprocessing", {})
-    value_range = tuple(trained["range"]) if trained.get("range") else None
-    return Preprocessing(*tokenizer.image_size, tokenizer.channels, value_range)
 
 
 def read_images(images: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -29,7 +29,7 @@ from pipelines.generator import Generator
 from pipelines.inputs.labels import as_trained
 from pipelines.report.build import write_report
 from pipelines.tasks.sample import asked_for, check, default_name, write_samples
-from pipelines.training.images import change_of_images, check_same_images, image_content, is_own, open_images, run_data
+from pipelines.training.images import change_of_images, image_content, own_or_other_images
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import read_json, write_json
 from stage1_vqvae.networks.lite0 import is_installed
@@ -49,7 +49,7 @@ def evaluate(settings: Settings) -> Path:
     generator = Generator.load(run.path, device, settings["trust"]) if finished(run.prior) else None
     if generator and settings["output"] is None:
         set_aside_stale(run, generator.fingerprint)
-    images = images_to_measure(run, settings)
+    images = own_or_other_images(run, settings)
     names = generator.class_names if generator else ()
     check_classes(names, images)
     asked = checked(generator, settings)
@@ -144,20 +144,6 @@ def labels_of_samples(generator: Generator, settings: Settings) -> NDArray[np.in
     if settings["label"] is not None or len(set(counts) - {0}) <= 1:
         return None
     return as_trained(settings["n"], counts)
-
-
-def images_to_measure(run: RunFolder, settings: Settings) -> ImageData:
-    """The images asked for, or the run's own.
-
-    Raises:
-        ValueError: If they cannot be opened, or the run's own are no longer those that it was trained on.
-    """
-    images = open_images({**settings, "data": run_data(run, settings["data"])})
-    if is_own(settings["data"]):
-        check_same_images(run, images)
-    elif change := change_of_images(run, images):
-        console.print(f"these are not the images that the run was trained on ({change})")
-    return images
 
 
 def check_classes(names: tuple[str, ...], images: ImageData) -> None:

@@ -59,7 +59,7 @@ def extract_codes(settings: Settings, images: RunImages | None = None) -> None:
         console.print(f"[green]✓[/] codes: already extracted ({run.path / 'codes'})")
         return
     codes_claim(run, settings, sources).check()
-    check_same_images(run, images.opened)
+    check_same_images(run, images.opened, "give those, or another output=")
     codes_claim(run, settings, sources, images.opened).take()
     images.remember(run)
     tokenizer.to(hardware.device)

@@ -16,7 +16,7 @@ from pipelines.distributed import collectives
 from pipelines.evaluation.batches import batches
 from pipelines.tracking.image_grid import save_image, strip_of_pairs
 from pipelines.training.data import EvaluationOrder
-from pipelines.training.images import open_images, run_data
+from pipelines.training.images import own_or_other_images
 from stage1_vqvae.data.augmentation import normalize, to_uint8
 from stage1_vqvae.files import write_json
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality
@@ -32,7 +32,7 @@ def reconstruct(settings: Settings) -> Path:
     run = RunFolder(Path(settings["model"]))
     tokenizer, _ = load_tokenizer(run.tokenizer, settings["trust"])
     device = build(settings["hardware"], "hardware").device
-    data = open_images({**settings, "data": run_data(run, settings["data"])}).validation
+    data = own_or_other_images(run, settings).validation
     tokenizer.to(device)
     quality, use = reconstruction_quality().to(device), CodeUse(tokenizer.layout).to(device)
     order = EvaluationOrder(len(data), settings["batch_size"], collectives.rank(), collectives.ranks())

@@ -11,6 +11,7 @@ from rich.markup import escape
 from pipelines.cli.console import console
 from stage1_vqvae.data.dataset import ImageData, ImageSplit
 from stage1_vqvae.data.decoding_pass import write_left_out
+from stage1_vqvae.data.originals import printable
 from stage1_vqvae.data.splits import listed
 from stage1_vqvae.files import replacing
 
@@ -37,7 +38,7 @@ def report_images(images: ImageData, output: str | None) -> None:
         lines.append(f"  {'left out':<10} {len(images.left_out):>9,}  {_list_left_out(images, output)}".rstrip())
         lines += [f"  {'':<10} {count:>9,}  {escape(reason)}" for reason, count in _reasons(images)]
     lines += [f"  [yellow]![/] {escape(note)}" for note in [*images.notes, *_untrained(images)]]
-    console.print_once(lines)
+    console.print_once([printable(line) for line in lines])
 
 
 def _classes(split: ImageSplit, names: Sequence[str]) -> str:

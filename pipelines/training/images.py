@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.console import console
+from pipelines.config.claims import change_of_content
 from pipelines.config.instantiate import build
 from pipelines.config.migrations import modernised
 from pipelines.config.redaction import redact
@@ -119,13 +120,17 @@ def run_data(run: RunFolder, asked: Mapping[str, Any]) -> dict[str, Any]:
     stored = modernised(read_yaml(run.data if run.data.exists() else run.tokenizer / "settings.yaml"))
     own: dict[str, Any] = stored if run.data.exists() else stored["data"]
     data = {**own, **{key: value for key, value in asked.items() if value != STORED}}
-    files = data.get("files")
-    if isinstance(files, str) and not Path(files).expanduser().exists() and not glob.glob(os.path.expanduser(files)):
-        tried = "" if os.path.isabs(files) else f" (looked for at {os.path.abspath(files)})"
-        raise ValueError(
-            f"data.files={files}: nothing is there{tried}; if the images of {run.path} have moved, "
-            "data.files=... says where to"
-        )
+    for key in (*PATHS, "name"):
+        path = data.get(key)
+        # A data set's name is no path, unless it is kept as an absolute one.
+        if not isinstance(path, str) or path == "auto" or (key == "name" and not os.path.isabs(path)):
+            continue
+        if not (os.path.exists(os.path.expanduser(path)) or glob.glob(os.path.expanduser(path))):
+            tried = "" if os.path.isabs(path) else f" (looked for at {os.path.abspath(path)})"
+            raise ValueError(
+                f"data.{key}={path}: nothing is there{tried}; if the images of {run.path} have moved, "
+                f"data.{key}=... says where to"
+            )
     return data
 
 
@@ -134,13 +139,34 @@ def is_own(asked: Mapping[str, Any]) -> bool:
     return "_target_" not in asked and all(value == STORED for key, value in asked.items() if key not in WITHOUT_EFFECT)
 
 
-def check_same_images(run: RunFolder, images: ImageData) -> None:
-    """Raises ValueError if a run's tokenizer was trained on other images, or they are held out otherwise."""
+def check_same_images(run: RunFolder, images: ImageData, advice: str) -> None:
+    """Raises ValueError if a run's tokenizer was trained on other images, or they are held out otherwise.
+
+    Args:
+        run: The run.
+        images: Those that are there.
+        advice: What to do, for the message.
+    """
     change = change_of_images(run, images)
     if change:
-        raise ValueError(
-            f"the images are not those that {run.tokenizer} was trained on ({change}): give those, or another output="
-        )
+        raise ValueError(f"the images are not those that {run.tokenizer} was trained on ({change}): {advice}")
+
+
+def own_or_other_images(run: RunFolder, settings: Settings) -> ImageData:
+    """The images that a command measures a run on: those asked for, which is said, or the run's own.
+
+    Raises:
+        ValueError: If they cannot be opened, or the run's own are no longer those that it was trained on.
+    """
+    data = run_data(run, settings["data"])
+    images = open_images({**settings, "data": data})
+    if is_own(settings["data"]):
+        key = "files" if data.get("files") is not None else "name"
+        where = f"data.{key}={data[key]}" if data.get(key) is not None else "data=..."
+        check_same_images(run, images, f"restore them, or give {where} to measure these")
+    elif change := change_of_images(run, images):
+        console.print(f"these are not the images that the run was trained on ({change})")
+    return images
 
 
 def change_of_images(run: RunFolder, images: ImageData) -> str:
@@ -152,13 +178,7 @@ def change_of_images(run: RunFolder, images: ImageData) -> str:
     ):  # published folders and version 0.1.0 kept the training images alone, and once they were trained on
         described = read_yaml(run.tokenizer / "config.yaml").get("data", {})
         known = {"train": described["train"]} if "train" in described else {}
-    changes = []
-    for split, now in image_content(images).items():
-        before = known.get(split, now)
-        if before["digest"] != now["digest"]:
-            count = f"{now['count']} other images" if before["count"] == now["count"] else now["count"]
-            changes.append(f"{split}: {before['count']} images, now {count}")
-    return ", ".join(changes)
+    return ", ".join(change_of_content(known, image_content(images)))
 
 
 def image_content(images: ImageData) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from stage1_vqvae.data.originals import Content, Original, Originals, printable
@@ -96,7 +96,7 @@ class Decoder:
 
 
 def read_header(original: Original) -> Header | None:
-    """Reads an image's header alone; None where it cannot be read. The orientation that EXIF tells is not applied."""
+    """Reads an image's header alone; None where it cannot be read. The size is that of the upright image."""
     content = original.content
     if content is None:
         return None
@@ -105,9 +105,15 @@ def read_header(original: Original) -> Header | None:
         return Header(content.shape[:2], f"{content.dtype} × {channels}", "array")
     try:
         with _open(content) as image:
-            return Header((image.height, image.width), image.mode, image.format or "")
+            return Header(upright_size(image), image.mode, image.format or "")
     except Exception:  # said when the image is decoded
         return None
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width of an image when it is turned as its EXIF data says."""
+    turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def read_file(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -238,6 +244,12 @@ def _traits(image: Image.Image | NDArray[Any], frame: int | None) -> frozenset[T
 def _reason(content: Content, error: Exception) -> str:
     if isinstance(content, Path) and content.is_symlink() and not content.exists():
         return "a link to a file that is not there; of git-annex or DVC: fetch it"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, PermissionError):
+        return "reading it is not allowed"
+    if content == b"" or (isinstance(content, Path) and not content.stat().st_size):
+        return "an empty file"
     if isinstance(error, UnidentifiedImageError):
         return "cannot identify its format"
     return first_line(error)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from stage1_vqvae.data.decoding import SUFFIXES
 from stage1_vqvae.data.labels import in_order
 from stage1_vqvae.data.originals import LeftOut, printable
-from stage1_vqvae.data.splits import choose_splits, listed, role_of
+from stage1_vqvae.data.splits import choose_splits, listed, not_used, role_of
+from stage1_vqvae.data.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -31,70 +30,6 @@ class ImageFiles:
     class_names: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass
-class Tree:
-    """All that lies below a folder, each real folder once.
-
-    Attributes:
-        images: Files with the ending of an image.
-        folders: All folders, the links to some among them.
-        left_out: What is passed over.
-    """
-
-    images: list[Path] = field(default_factory=list)
-    folders: list[Path] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-
-    @classmethod
-    def below(cls, root: Path) -> Tree:
-        """Walks a folder. Links are followed last, so that a folder that has a place of its own is found there."""
-        tree, seen, links = cls(), {_identity(root)}, deque[Path]()
-        pending = [root]
-        while pending or links:
-            if pending:
-                folder = pending.pop()
-            else:
-                folder = links.popleft()
-                if _identity(folder) in seen or root.resolve().is_relative_to(folder.resolve()):
-                    tree._pass_over(folder, "a link to a folder that is read already")
-                    continue
-                seen.add(_identity(folder))
-            if folder != root:
-                tree.folders.append(folder)
-            tree._look_into(folder, pending, links, seen)
-        tree.images.sort()
-        return tree
-
-    def _look_into(self, folder: Path, pending: list[Path], links: deque[Path], seen: set[tuple[int, int]]) -> None:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            path, name = Path(entry.path), entry.name.lower()
-            if name.startswith("."):
-                self._pass_over(path, "hidden")
-            elif entry.is_dir():
-                if entry.is_symlink():
-                    links.append(path)
-                else:
-                    seen.add(_identity(path))
-                    pending.append(path)
-            elif name.endswith(SUFFIXES):  # also a link to nothing: it is an image that cannot be read
-                self.images.append(path)
-            elif name.startswith("metadata."):
-                self._pass_over(path, "a table that is not read: folders name the classes")
-            else:
-                self._pass_over(path, "not the ending of an image that is read")
-
-    def _pass_over(self, path: Path, reason: str) -> None:
-        self.left_out.append(LeftOut("", printable(path), reason))
-
-    def folders_in(self, root: Path) -> list[str]:
-        """Names of the folders that lie in one, sorted."""
-        return sorted(folder.name for folder in self.folders if folder.parent == root)
-
-    def images_in(self, root: Path) -> list[Path]:
-        """Images that lie in a folder itself."""
-        return [path for path in self.images if path.parent == root]
 
 
 @dataclass(frozen=True)
@@ -120,7 +55,8 @@ def find_images(files: str | Path, class_folders: bool = True, split_folders: bo
     Folders at the top that are all named as splits (see `splits.role_of`), with a training split among them, are
     splits; so are folders of these names inside of every class folder. Other folders at the top, or at the top of a
     split, are classes, however deep the images lie in them. A folder that holds nothing but one folder is passed
-    through. Hidden files and folders are passed over, and what lies behind several links is found once.
+    through. Hidden files and folders are passed over, and what lies behind several links is found once. A folder
+    that holds descriptions of images alone (see `Tree`) is neither a split nor a class.
 
     Args:
         files: The folder.
@@ -147,12 +83,8 @@ def find_images(files: str | Path, class_folders: bool = True, split_folders: bo
     for split, places in chosen.items():
         if not places:
             raise ValueError(f"data.files: no images below {printable(root)} for the {split} split")
-    used = {place.split for places in chosen.values() for place in places}
-    notes = [
-        f"the split {printable(name)} ({len(places)} images) is not used"
-        for name, places in sorted(named.items())
-        if name not in used
-    ]
+    notes = [*not_used(named, chosen)]
+    notes += [f"the folder {printable(folder)} holds no images and names no class" for folder in tree.descriptions]
     paths = {split: [place.path for place in places] for split, places in chosen.items()}
     if not class_folders:
         labels = {split: [-1] * len(places) for split, places in chosen.items()}
@@ -195,8 +127,8 @@ def _splits(tree: Tree, root: Path) -> dict[str, list[Place]]:
     if divided and len(divided) < len(top):
         rest = [name for name in top if name not in divided]
         raise ValueError(
-            f"data.files: in {printable(root)} the folders {_listed(divided)} hold splits, {_listed(rest)} do not: "
-            "divide all class folders or none, or set data.split_folders=false"
+            f"data.files: in {printable(root)} these folders hold splits: {_listed(divided)}; these do not: "
+            f"{_listed(rest)}: divide all class folders or none, or set data.split_folders=false"
         )
     if not divided or loose:
         return {"": _places(tree, root)}
@@ -233,7 +165,7 @@ def _classes(tree: Tree, places: list[Place]) -> list[str]:
         return [""] * len(places)
     if outside:
         raise ValueError(
-            f"data.files: {len(outside)} images lie outside of the class folders of {top} (the first is "
+            f"data.files: images outside of the class folders of {top}: {len(outside)} (the first is "
             f"{printable(outside[0].path.name)}): move them, or set data.class_folders=false to train without classes"
         )
     classes = [place.folders[0] for place in places]
@@ -242,16 +174,14 @@ def _classes(tree: Tree, places: list[Place]) -> list[str]:
         if not any(image.is_relative_to(empty) for image in tree.images):  # it may have images of another split
             raise ValueError(f"data.files: the class folder {printable(empty)} holds no images: add some or remove it")
     for name in set(classes):
-        if printable(name) != name:
-            raise ValueError(f"data.files: the class folder {printable(name)} of {top} has no UTF-8 name: rename it")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"data.files: the class folder {printable(name)} of {top} has no UTF-8 name: rename it"
+            ) from None
     return classes
 
 
 def _listed(names: Iterable[str]) -> str:
     return printable(listed(names))
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    """Tells a folder from all others, by whatever path it is reached."""
-    found = folder.stat()
-    return found.st_dev, found.st_ino

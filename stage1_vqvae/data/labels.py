@@ -32,8 +32,9 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def is_whole_number(name: str) -> bool:
-    """Whether a class is called by a number, such as ``7`` or ``012``."""
-    return name.isascii() and name.isdigit()
+    """Whether a class is called by a whole number, such as ``7``, ``012`` or ``-3``."""
+    digits = name.removeprefix("-")
+    return digits.isascii() and digits.isdigit()
 
 
 def number_labels(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,5 +125,9 @@ class Pixels:
 
 
 def printable(path: Path | str) -> str:
-    """A path as text that can be written anywhere: bytes that are no UTF-8 are shown as ``\\xff``."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A path as text that can be written anywhere, in one line.
+
+    Bytes that are no UTF-8 are shown as ``\\xff``, what ends a line or controls a terminal as ``\\n`` or ``\\x1b``.
+    """
+    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(repr(one)[1:-1] if category(one) in ("Cc", "Zl", "Zp") else one for one in text)

@@ -105,7 +105,7 @@ class Preprocessing:
         return (left, top, min(left + box_width, width), min(top + box_height, height))
 
     def describe(self) -> dict[str, Any]:
-        """Returns the conversion as plain values, for manifests; `from_description` reads them."""
+        """Returns the conversion as plain values, for manifests."""
         described: dict[str, Any] = {
             "height": self.height,
             "width": self.width,
@@ -116,14 +116,6 @@ class Preprocessing:
         if self.draft:
             described["jpeg"] = "reduced in decoding"
         return described if self.value_range is None else {**described, "range": list(self.value_range)}
-
-    @classmethod
-    def from_description(cls, described: dict[str, Any]) -> Preprocessing:
-        """Returns the conversion that `describe` described."""
-        channels = {mode: channels for channels, mode in MODES.items()}[described["mode"]]
-        low_high = described.get("range")
-        value_range = tuple(low_high) if low_high else None
-        return cls(described["height"], described["width"], channels, value_range, draft="jpeg" in described)
 
 
 def is_wide(image: Image.Image) -> bool:

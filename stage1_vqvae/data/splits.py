@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sized
 from typing import TypeVar
 
 _ROLES = {
@@ -52,6 +52,18 @@ def choose_splits(named: dict[str, _Split], where: str) -> dict[str, _Split]:
     if held_back in by_role:
         chosen["validation"] = by_role[held_back][0]
     return {split: named[name] for split, name in chosen.items()}
+
+
+def not_used(named: Mapping[str, Sized], chosen: Mapping[str, Sized]) -> tuple[str, ...]:
+    """Notes on the splits that `choose_splits` did not choose, a sentence each.
+
+    Args:
+        named: The images of all splits by name.
+        chosen: The same objects, those that are used.
+    """
+    used = {id(split) for split in chosen.values()}
+    left = {name: len(split) for name, split in sorted(named.items()) if id(split) not in used}
+    return tuple(f"the split {name} ({count} images) is not used" for name, count in left.items())
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:

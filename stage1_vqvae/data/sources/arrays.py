@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from stage1_vqvae.data.labels import Labels, number_labels
 from stage1_vqvae.data.originals import OriginalSet, OriginalSplit, Pixels
 from stage1_vqvae.data.sources.base import Found, ImageSource
 from stage1_vqvae.data.sources.folder import file_identity
-from stage1_vqvae.data.splits import choose_splits, role_of
+from stage1_vqvae.data.splits import choose_splits, listed, not_used, role_of
 
 _IMAGES = ("images", "image", "imgs", "img", "x", "data", "pixels")
 _LABELS = ("labels", "label", "y", "targets", "target", "classes")
@@ -27,7 +28,8 @@ class Numpy(ImageSource):
     """Images ``[N, H, W, C]`` or ``[N, H, W]`` in a `.npy` or `.npz` file.
 
     Arrays of an `.npz` file are told by their names: ``images`` and ``labels``, or ``x`` and ``y``, alone or with a
-    split (``train_images``, ``x_test``). Bytes are levels; other numbers are scaled over the set (see `data.range`).
+    split (``train_images``, ``x_test``, ``testX``). Bytes are levels; other numbers are scaled over the set
+    (see `data.range`).
 
     Args:
         files: The file.
@@ -96,12 +98,12 @@ def arrays_set(arrays: dict[str, NDArray[Any]], name: str) -> OriginalSet:
     Raises:
         ValueError: If there are no images, labels do not fit them, or an array is of another shape.
     """
-    images = {_split(key): array for key, array in arrays.items() if _part(key) == "images"}
-    labels = {_split(key): array for key, array in arrays.items() if _part(key) == "labels"}
+    images, labels = _by_split(arrays, "images", name), _by_split(arrays, "labels", name)
     if not images:
         raise ValueError(f"{name} holds the arrays {', '.join(arrays)}, expected one named images, or x")
     values: dict[str, list[Any]] = {}
-    chosen = choose_splits({word: word for word in images}, name)
+    words = {word: word for word in images}
+    chosen = choose_splits(words, name)
     for split, word in chosen.items():
         _check(images[word], name)
         if labels:
@@ -119,7 +121,26 @@ def arrays_set(arrays: dict[str, NDArray[Any]], name: str) -> OriginalSet:
         split: OriginalSplit(Pixels(images[word], f"{name}, {split}"), made.by_split[split])
         for split, word in chosen.items()
     }
-    return OriginalSet(splits, made.class_names, made.notes)
+    left = [key for key in arrays if not _part(key)]
+    unread = (f"arrays that are not used: {listed(left)}",) if left else ()
+    unused = not_used(images, {split: images[word] for split, word in chosen.items()})
+    return OriginalSet(splits, made.class_names, (*made.notes, *unused, *unread))
+
+
+def _by_split(arrays: dict[str, NDArray[Any]], part: str, name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of images, or of labels, by the split that their names say.
+
+    Raises:
+        ValueError: If there are two for one split.
+    """
+    found: dict[str, str] = {}
+    for key in arrays:
+        if _part(key) == part:
+            other = found.setdefault(_split(key), key)
+            if other != key:
+                fix = " or set data.labels=null" if part == "labels" else ""
+                raise ValueError(f"{name}: {other} and {key} may both be the {part}: keep one of them in the file{fix}")
+    return {split: arrays[key] for split, key in found.items()}
 
 
 def _check(images: NDArray[Any], name: str) -> None:
@@ -136,16 +157,21 @@ def _check(images: NDArray[Any], name: str) -> None:
 
 
 def _part(key: str) -> str:
-    """Whether an array is of images or of labels, by its name; empty where it is neither."""
-    words = key.lower().split("_")
-    if key == "arr_0" or any(word in _IMAGES for word in words):
+    """Whether an array is of images or of labels, by the last word of its name; empty where it is neither."""
+    words = [word for word in _words(key) if not role_of(word)]
+    if key == "arr_0" or (words and words[-1] in _IMAGES):
         return "images"
-    return "labels" if any(word in _LABELS for word in words) else ""
+    return "labels" if words and words[-1] in _LABELS else ""
+
+
+def _words(key: str) -> list[str]:
+    """The words of a name such as ``train_images`` or ``trainImages``."""
+    return re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower())
 
 
 def _split(key: str) -> str:
     """The split that an array's name says, ``train`` if it says none."""
-    return next((word for word in key.lower().split("_") if role_of(word)), "train")
+    return next((word for word in _words(key) if role_of(word)), "train")
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stage1_vqvae.data.decoding import first_line
 from stage1_vqvae.data.sources.base import Found, ImageSource
 from stage1_vqvae.data.sources.parquet import find_table, is_saved_to_disk
-from stage1_vqvae.data.splits import choose_splits
+from stage1_vqvae.data.splits import choose_splits, not_used
 
 
 @dataclass(kw_only=True)
@@ -32,11 +32,13 @@ class Hub(ImageSource):
 
     def find(self) -> Found:
         """Lists the local files or downloads the data set (`datasets` keeps its own copy)."""
-        files = self.files
-        if files is None and is_saved_to_disk(Path(self.name).expanduser()):
-            files = self.name
-        if files is not None:
-            return find_table(self, self.name, files, self.image_column, self.label_column)
+        if self.files is not None:
+            return find_table(self, self.name, self.files, self.image_column, self.label_column)
+        folder = Path(self.name).expanduser()
+        if is_saved_to_disk(folder):
+            return find_table(
+                self, f"data set {folder.resolve().name}", self.name, self.image_column, self.label_column
+            )
         import datasets
 
         from stage1_vqvae.data.sources.columns import Columns, columns_set
@@ -49,10 +51,13 @@ class Hub(ImageSource):
                 f"data.name={self.name} cannot be had from the hub ({first_line(error)}): check the "
                 f"name and the network, or set data.files to the data set's parquet files on this machine"
             ) from error
-        splits = choose_splits(dict(named), self.name)
+        all_splits = dict(named)
+        splits = choose_splits(all_splits, self.name)
         columns = Columns(self.image_column, self.label_column)
         identity = {
             "columns": [self.image_column, self.label_column],
             "fingerprints": {split: dataset._fingerprint for split, dataset in splits.items()},
         }
-        return Found(self.name, identity, lambda: columns_set(splits, self.name, columns))
+        return Found(
+            self.name, identity, lambda: columns_set(splits, self.name, columns), notes=not_used(all_splits, splits)
+        )

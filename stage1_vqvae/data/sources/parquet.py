@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stage1_vqvae.data.decoding import first_line
-from stage1_vqvae.data.originals import OriginalSet
+from stage1_vqvae.data.originals import LeftOut, OriginalSet
 from stage1_vqvae.data.sources.base import Found, ImageSource
 from stage1_vqvae.data.sources.folder import file_identity
-from stage1_vqvae.data.sources.parquet_files import find_parquet, named_files, rows_of
-from stage1_vqvae.data.splits import choose_splits
+from stage1_vqvae.data.sources.parquet_files import files_of, find_parquet, named_files, rows_of
+from stage1_vqvae.data.splits import choose_splits, not_used
 
 # `datasets` takes seconds to import, so it is imported where images have to be decoded: a cached set never is.
 
@@ -79,7 +79,11 @@ def find_table(source: ImageSource, name: str, files: str, image_column: str, la
         }
         return columns_set(splits, name, Columns(image_column, label_column), folders)
 
-    return Found(name, identity, read)
+    used = {shard for shards in paths.values() for shard in shards}
+    left_out = [
+        LeftOut("", str(file), "of a second split that is held back") for file in files_of(files) if file not in used
+    ]
+    return Found(name, identity, read, tuple(left_out))
 
 
 def is_saved_to_disk(folder: Path) -> bool:
@@ -105,6 +109,7 @@ def _find_saved(name: str, folder: Path, image_column: str, label_column: str | 
         named = dict(saved) if isinstance(saved, datasets.DatasetDict) else {"train": saved}
         splits = choose_splits(named, name)
         folders = {split: Folders((folder,), (len(part),)) for split, part in splits.items()}
-        return columns_set(splits, name, Columns(image_column, label_column), folders)
+        found = columns_set(splits, name, Columns(image_column, label_column), folders)
+        return replace(found, notes=(*found.notes, *not_used(named, splits)))
 
     return Found(name, identity, read)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet
+from pyarrow import types
 
 from stage1_vqvae.data.splits import choose_splits, role_of
 
@@ -15,8 +15,8 @@ from stage1_vqvae.data.splits import choose_splits, role_of
 def find_parquet(files: str | Path) -> dict[str, list[Path]]:
     """Lists parquet files by split.
 
-    File names that begin with train, validation (valid, val, dev) or test say which split a file belongs to, or else
-    the folder it lies in. Where none is named so, or all are of one split, all files together are the training split.
+    Files named as a split (see `splits.role_of`), ``train-00000-of-2`` or ``digits_test`` say, belong to it, or else
+    those in a folder so named. Where none is named so, or all are of one split, all together are the training split.
 
     Args:
         files: A parquet file, a pattern such as ``data/*.parquet``, or a folder (searched to any depth).
@@ -24,12 +24,9 @@ def find_parquet(files: str | Path) -> dict[str, list[Path]]:
     Raises:
         ValueError: If nothing is found, only some of the files are named by split, or none is to train on.
     """
-    path = Path(files).expanduser()
-    if path.is_dir():
-        found = sorted(path.rglob("*.parquet"))
-    else:
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    found = files_of(files)
     if not found:
+        path = Path(files).expanduser()
         raise ValueError(
             f"data.files={files}: no parquet files there, give a .parquet file, a pattern "
             f"such as '{path.parent / '*.parquet'}', or a folder that holds some"
@@ -51,10 +48,16 @@ def find_parquet(files: str | Path) -> dict[str, list[Path]]:
     return choose_splits(by_role, f"data.files={files}")
 
 
+def files_of(files: str | Path) -> list[Path]:
+    """Lists all parquet files of a path, a pattern or a folder."""
+    path = Path(files).expanduser()
+    if path.is_dir():
+        return sorted(path.rglob("*.parquet"))
+    return sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+
+
 def _role_of_file(file: Path, by_folder: bool) -> str:
-    # Words are split names only as a whole: train-00000-of-2 is one, training_images is not.
-    word = re.match(r"[a-z]+(?![a-z0-9])", file.stem.lower())
-    return role_of(word[0] if word else "") or (role_of(file.parent.name) if by_folder else "")
+    return role_of(file.stem) or (role_of(file.parent.name) if by_folder else "")
 
 
 def named_files(shards: list[Path], image_column: str) -> list[Path]:
@@ -72,8 +75,8 @@ def _named_by(shard: Path, image_column: str) -> Iterator[Path]:
         schema = file.schema_arrow
         for column in schema.names if image_column == "auto" else {image_column} & set(schema.names):
             kind = schema.field(column).type
-            structs = pyarrow.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
-            if not structs and (image_column == "auto" or not pyarrow.types.is_string(kind)):
+            structs = types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
+            if not structs and (image_column == "auto" or not _is_text(kind)):
                 continue
             if structs and not _lacks_bytes(file, column):
                 continue
@@ -82,6 +85,13 @@ def _named_by(shard: Path, image_column: str) -> Iterator[Path]:
                     name = cell if isinstance(cell, str) else cell and cell["bytes"] is None and cell["path"]
                     if name:
                         yield shard.parent / name
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    """Whether a column holds text, in any of the forms in which libraries write it."""
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(is_text(kind) for is_text in (types.is_string, types.is_large_string, types.is_string_view))
 
 
 def _lacks_bytes(file: pyarrow.parquet.ParquetFile, column: str) -> bool:

@@ -26,6 +26,27 @@ def test_other_settings_are_refused_by_name_and_nothing_is_replaced(tmp_path):
     assert (tmp_path / "model" / "settings.yaml").read_bytes() == before
 
 
+def test_changed_images_are_counted_and_no_digest_is_shown(tmp_path):
+    images = {"train": {"count": 5, "digest": "abc"}, "validation": {"count": 2, "digest": "de"}}
+    claim(tmp_path, {"images": images, "stores": {"train": "xyz"}})
+    more = {**images, "train": {"count": 6, "digest": "bcd"}}
+    with pytest.raises(ValueError, match=r"a tokenizer of other images \(images, train: 5 images, now 6\): give"):
+        claim(tmp_path, {"images": more})
+    other = {**images, "validation": {"count": 2, "digest": "fg"}}
+    with pytest.raises(ValueError, match=r"validation: 2 images, now as many of other content, labels or order\)"):
+        claim(tmp_path, {"images": other})
+    with pytest.raises(ValueError, match=r"of other settings \(stores, train: other codes\)"):
+        claim(tmp_path, {"stores": {"train": "uvw"}})
+
+
+def test_metrics_of_images_that_moved_are_those_of_before(tmp_path):
+    described = {"source": "folder a", "digest": "abc", "count": 5, "preprocessing": {"height": 8}}
+    claim(tmp_path, {"data": {"train": described}})
+    claim(tmp_path, {"data": {"train": {**described, "source": "folder b"}}})
+    with pytest.raises(ValueError, match=r"data\.train\.preprocessing\.height: 8, now 9"):
+        claim(tmp_path, {"data": {"train": {**described, "preprocessing": {"height": 9}}}})
+
+
 def test_settings_that_made_nothing_are_replaced(tmp_path):
     claim(tmp_path, {"files": "my_imges"}, made=False)
     claim(tmp_path, {"files": "my_images"})
@@ -66,7 +87,7 @@ def test_all_that_has_to_go_is_named_and_going_by_it_works(tmp_path):
 def test_content_is_compared_where_both_sides_know_it(tmp_path):
     claim(tmp_path, {"images": {"train": {"count": 4, "digest": "ab"}}})
     claim(tmp_path, {})
-    with pytest.raises(ValueError, match=r"images.train.count: 4, now 5"):
+    with pytest.raises(ValueError, match=r"images, train: 4 images, now 5"):
         claim(tmp_path, {"images": {"train": {"count": 5, "digest": "ab"}}})
 
 
@@ -77,14 +98,14 @@ def test_images_are_compared_by_what_they_are_or_else_by_where(tmp_path, monkeyp
         return {"data": {"_target_": "stage1_vqvae.data.Folder", "files": files, "channels": 3}, **content}
 
     claim(tmp_path, settings("photos"))  # as version 0.1.0 did
-    claim(tmp_path, settings(str(tmp_path / "photos"), images={"train": {"digest": "ab"}}))
+    claim(tmp_path, settings(str(tmp_path / "photos"), images={"train": {"count": 4, "digest": "ab"}}))
     with pytest.raises(ValueError, match=rf"data.files: {tmp_path}/photos, now {tmp_path}/others"):
         claim(tmp_path, settings("others"))
     known = tmp_path / "known"
-    claim(known, settings("/here", images={"train": {"digest": "ab"}}))
-    claim(known, settings("/there", images={"train": {"digest": "ab"}}))
-    with pytest.raises(ValueError, match=r"\(images.train.digest: ab, now cd\)"):
-        claim(known, settings("/here", images={"train": {"digest": "cd"}}))
+    claim(known, settings("/here", images={"train": {"count": 4, "digest": "ab"}}))
+    claim(known, settings("/there", images={"train": {"count": 4, "digest": "ab"}}))
+    with pytest.raises(ValueError, match="images, train: 4 images, now as many of other content"):
+        claim(known, settings("/here", images={"train": {"count": 4, "digest": "cd"}}))
 
 
 def test_renamed_keys_and_new_defaults_are_no_difference(tmp_path):

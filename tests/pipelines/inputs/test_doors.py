@@ -11,6 +11,7 @@ from pipelines.inputs.images import images_of
 from pipelines.inputs.labels import as_trained, class_numbers, labels_of
 from pipelines.inputs.numbers import real_number, whole_number
 from stage1_vqvae.codes import CodeLayout, codes_of
+from stage1_vqvae.data import Preprocessing
 
 RGB = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)  # [B, H, W, C]
 EXPECTED = torch.from_numpy(RGB).permute(0, 3, 1, 2).float() / 255
@@ -53,7 +54,7 @@ WRONG = {
 
 @pytest.mark.parametrize("form", RIGHT)
 def test_all_forms_of_images_mean_the_same(form):
-    found = images_of(RIGHT[form], (4, 6), 3)
+    found = images_of(RIGHT[form], Preprocessing(4, 6, 3))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, EXPECTED, atol=6e-4, rtol=0)
 
@@ -62,7 +63,7 @@ def test_all_forms_of_images_mean_the_same(form):
 def test_what_is_no_image_is_refused_in_one_line(form):
     images, message = WRONG[form]
     with pytest.raises(ValueError, match=message) as error:
-        images_of(images, (4, 6), 3)
+        images_of(images, Preprocessing(4, 6, 3))
     assert str(error.value).startswith("images: ")
     assert "\n" not in str(error.value)
 
@@ -70,26 +71,49 @@ def test_what_is_no_image_is_refused_in_one_line(form):
 def test_single_images_and_grey_ones_without_channels(tmp_path):
     Image.fromarray(RGB[0]).save(tmp_path / "one.png")
     for one in (RGB[0], FIRST[0], Image.fromarray(RGB[0]), tmp_path / "one.png", str(tmp_path / "one.png")):
-        assert torch.equal(images_of(one, (4, 6), 3), EXPECTED[:1])
+        assert torch.equal(images_of(one, Preprocessing(4, 6, 3)), EXPECTED[:1])
     grey = RGB[..., 0]
     for form in (grey, grey[..., None], grey[:, None], [Image.fromarray(one) for one in grey], grey / 255):
-        torch.testing.assert_close(images_of(form, (4, 6), 1), torch.from_numpy(grey)[:, None] / 255)
-    assert images_of(grey[0], (4, 6), 1).shape == (1, 1, 4, 6)
+        torch.testing.assert_close(images_of(form, Preprocessing(4, 6, 1)), torch.from_numpy(grey)[:, None] / 255)
+    assert images_of(grey[0], Preprocessing(4, 6, 1)).shape == (1, 1, 4, 6)
+
+
+def test_files_are_read_as_those_of_the_training(tmp_path):
+    """By the training's range of values, upright, and in its formats alone."""
+    values = np.array([[0, 4095, 1365], [819, 2730, 273]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "wide.png")
+    form = Preprocessing(2, 3, 1, (0.0, 4095.0))
+    expected = torch.tensor([[0, 255, 85], [51, 170, 17]]) / 255
+    for one in (tmp_path / "wide.png", Image.fromarray(values)):
+        torch.testing.assert_close(images_of(one, form)[0, 0], expected)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    Image.fromarray(RGB[0]).save(tmp_path / "turned.png", exif=exif)
+    turned = torch.from_numpy(np.rot90(RGB[0], -1).copy()).permute(2, 0, 1) / 255
+    for one in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        torch.testing.assert_close(images_of(one, Preprocessing(6, 4, 3))[0], turned)
+        with pytest.raises(ValueError, match=r"4×6 pixels expected, .* has 6×4: pass resize=True"):
+            images_of(one, Preprocessing(4, 6, 3))
+    Image.fromarray(RGB[0]).save(tmp_path / "one.pdf")
+    with pytest.raises(ValueError, match=r"images: .*one\.pdf is no readable image \(cannot identify its format\)"):
+        images_of(tmp_path / "one.pdf", Preprocessing(4, 6, 3))
 
 
 def test_channels_that_may_be_first_or_last_are_asked_about():
     cube = np.random.default_rng(1).integers(0, 256, (2, 3, 3, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match="channels first or last: give"):
-        images_of(cube, (3, 3), 3)
+        images_of(cube, Preprocessing(3, 3, 3))
     alike = np.full((2, 3, 3, 3), 7, np.uint8)
-    assert images_of(alike, (3, 3), 3).shape == (2, 3, 3, 3)
+    assert images_of(alike, Preprocessing(3, 3, 3)).shape == (2, 3, 3, 3)
 
 
 def test_other_sizes_are_fitted_if_asked():
     large = np.repeat(np.repeat(RGB, 2, 1), 2, 2)
-    assert images_of(large, (4, 6), 3, resize=True).shape == (2, 3, 4, 6)
+    assert images_of(large, Preprocessing(4, 6, 3), resize=True).shape == (2, 3, 4, 6)
     pictures = [Image.fromarray(one) for one in large]
-    torch.testing.assert_close(images_of(pictures, (4, 6), 3, True), images_of(large, (4, 6), 3, True))
+    torch.testing.assert_close(
+        images_of(pictures, Preprocessing(4, 6, 3), True), images_of(large, Preprocessing(4, 6, 3), True)
+    )
 
 
 GRID = CodeLayout(((2, 3),), (300,))
@@ -151,6 +175,9 @@ TWELVE = tuple(str(number) for number in range(1, 13))
         (-1, ANIMALS, [-1]),
         (1, TWELVE, [0]),  # the class called 1, not class number 1
         (12, TWELVE, [11]),
+        (1, ("0", "2", "1", "other"), [2]),  # a name before a number
+        ([10, 1], ANIMALS, [2, 1]),
+        (-1, ("-2", "-1", "0"), [1]),
         ("12", TWELVE, [11]),
         (torch.tensor([1]), TWELVE, [1]),  # what Samples.labels holds
         (-1, (), [-1]),

@@ -97,7 +97,7 @@ def test_images_that_changed_are_noticed_by_every_later_step(images, tmp_path, c
     else:
         Image.new("L", (28, 28), 200).save(some)
     for step in (train_stage1, extract_codes):
-        with pytest.raises(ValueError, match=r"of other settings \(images\."):
+        with pytest.raises(ValueError, match=r"of other images \(images, "):
             step(own(images, output))
 
 

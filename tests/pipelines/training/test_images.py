@@ -1,6 +1,7 @@
 """How commands open a run's images: remembered by the run, compared by content, asked for by single keys."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.artifacts.models import load_tokenizer
+from pipelines.artifacts.models import load_tokenizer, preprocessing_of
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.migrations import modernised
-from pipelines.tasks.complete import preprocessing_of
 from pipelines.tasks.evaluate import evaluate
 from pipelines.tasks.extract_codes import extract_codes
 from pipelines.tasks.reconstruct import reconstruct
@@ -136,16 +136,21 @@ def test_images_that_changed_are_never_taken_for_those_before(copied, monkeypatc
     monkeypatch.chdir(copied)
     settings = settings_of(copied)
     photos(copied / "pets", ("cow",), count=1)
-    with pytest.raises(ValueError, match=r"tokenizer of other settings \(images\.train\.count: \d+, now \d+"):
+    with pytest.raises(ValueError, match=r"tokenizer of other images \(images, train: \d+ images, now \d+"):
         train_stage1(settings)
     shutil.rmtree(copied / "run" / "codes")
     with pytest.raises(ValueError, match=r"images are not those that .*tokenizer was trained on \(.*images, now"):
         extract_codes(settings)
     asked = [f"model={copied / 'run'}", f"output={copied / 'e'}", *EVALUATION]
     remember(copied, files=str(copied / "pets"))
-    with pytest.raises(ValueError, match="images are not those that"):
+    with pytest.raises(ValueError, match="images are not those that") as error:
         evaluate(compose(*asked, "data.workers=1", command="evaluate"))
-    evaluate(compose(*asked, f"data.files={copied / 'pets'}", command="evaluate"))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="images are not those that"):
+        reconstruct(compose(f"model={copied / 'run'}", f"output={copied}", command="reconstruct"))
+    advice = re.search(r"restore them, or give (data\.files=\S+) to measure these$", str(error.value))[1]
+    assert advice == f"data.files={copied / 'pets'}"
+    evaluate(compose(*asked, advice, command="evaluate"))
     assert "these are not the images that the run was trained on (train: " in capsys.readouterr().out
 
 
@@ -192,8 +197,8 @@ def test_copies_count_for_the_second_stages_batch(made, tmp_path, monkeypatch):
 
 
 def test_images_to_complete_are_scaled_as_those_of_the_training(made):
-    tokenizer, _ = load_tokenizer(made / "run" / "tokenizer")
-    assert preprocessing_of(made / "run", tokenizer) == Preprocessing(28, 28, 1, (0.0, 4095.0))
+    tokenizer, saved = load_tokenizer(made / "run" / "tokenizer")
+    assert preprocessing_of(saved.config, tokenizer) == Preprocessing(28, 28, 1, (0.0, 4095.0))
 
 
 def test_runs_of_0_1_0_keep_their_split():

@@ -164,6 +164,24 @@ def test_a_link_to_nothing_says_so(tmp_path: Path) -> None:
         read_file(path, GREY)
 
 
+def test_files_that_are_empty_missing_or_not_to_be_read_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    with pytest.raises(UnreadableImage, match=r"a\.jpg is no readable image \(there is no such file\)"):
+        read_file(path, GREY)
+    path.touch()
+    with pytest.raises(UnreadableImage, match=r"\(an empty file\)"):
+        read_file(path, GREY)
+    with pytest.raises(UnreadableImage, match=r"row 3 is no readable image \(an empty file\)"):
+        decode(Original(b"", "row 3"), GREY)
+
+    def denied(*arguments: object, **more: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("PIL.Image.open", denied)
+    with pytest.raises(UnreadableImage, match=r"\(reading it is not allowed\)"):
+        read_file(path, GREY)
+
+
 def test_a_name_that_is_no_utf8_is_read_and_shown(tmp_path: Path) -> None:
     import os
 

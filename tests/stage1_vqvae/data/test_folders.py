@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stage1_vqvae.data.folders import find_images
+from stage1_vqvae.data.originals import printable
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -88,13 +90,63 @@ def test_usual_layouts(
         (["train/a.png", "val/b.png", "preview.png"], r"train, val are named as a split, preview\.png is not"),
         (["val2017/a/b.png", "test2017/a/b.png"], "test2017, val2017 are named as splits, none as the training split"),
         (["train/a/b.png", "training/a/b.png"], "train, training are all named as the train split"),
-        (["cat/train/a.png", "cat/val/b.png", "dog/c.png"], "the folders cat hold splits, dog do not"),
+        (["cat/train/a.png", "cat/val/b.png", "dog/c.png"], "these folders hold splits: cat; these do not: dog"),
     ],
 )
 def test_what_cannot_be_told_is_refused(tmp_path: Path, names: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         find_images(touch(tmp_path, *names))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "splits", "classes"),
+    [
+        (["images/train/a.png", "images/val/b.png", "labels/train/a.txt", "labels/val/b.txt"], 2, ()),
+        (["train/images/a.png", "val/images/b.png", "train/labels/a.txt", "val/labels/b.txt"], 2, ()),
+        (["cat/a.png", "dog/b.png", "Annotations/a.xml", "Annotations/b.JSON"], 1, ("cat", "dog")),
+        (
+            ["cat/a.png", "dog/b.png", "@eaDir/a.png/SYNO_M.jpg", "__MACOSX/cat/._a.png", "lost+found/x.png"],
+            1,
+            ("cat", "dog"),
+        ),
+    ],
+)
+def test_folders_beside_the_images_are_no_classes(
+    tmp_path: Path, names: list[str], splits: int, classes: tuple[str, ...]
+) -> None:
+    files = find_images(touch(tmp_path, *names))
+    assert (len(files.paths), files.class_names) == (splits, classes)
+    assert sum(map(len, files.paths.values())) == 2
+    said = {Path(note.split()[2]).name for note in files.notes}
+    assert said == {name.split("/")[-2] if "/labels/" in name else name.split("/")[0] for name in names} & {
+        "labels",
+        "Annotations",
+    }
+
+
+def test_pipes_and_links_that_go_in_circles_stop_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "pipe_by_a_link.png").symlink_to("pipe.png")
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    files = find_images(tmp_path)
+    assert relative(tmp_path, files.paths["train"]) == ["a.png", "circle.png"]
+    assert [one.reason for one in files.left_out] == ["no file but a pipe, a socket or a device"] * 2
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "cat/a.png", "dog/b.png")
+    list_folder = os.scandir
+
+    def denied(path: Path) -> Any:
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr("os.scandir", denied)
+    with pytest.raises(ValueError, match=r"the folder .*/dog cannot be read \(Permission denied\): allow that"):
+        find_images(tmp_path)
 
 
 def test_a_split_that_is_not_used_is_said(tmp_path: Path) -> None:
@@ -158,6 +210,14 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
         find_images(tmp_path / "photos")
 
 
+def test_names_are_shown_in_one_line(tmp_path: Path) -> None:
+    touch(tmp_path, "a\nb/1.png", "c\nd/1.png", "c\nd/e\x1b[31m.txt", "naïve, =\u00a0(1)/1.png")
+    files = find_images(tmp_path)
+    assert files.class_names == ("a\nb", "c\nd", "naïve, =\u00a0(1)")
+    assert [Path(one.where).name for one in files.left_out] == [r"e\x1b[31m.txt"]
+    assert printable("naïve,\u00a0(1)\n") == "naïve,\u00a0(1)\\n"
+
+
 def test_a_single_wrapping_folder_is_passed_through(tmp_path: Path) -> None:
     files = find_images(touch(tmp_path, "photos/cat/1.jpg", "photos/dog/1.jpg"), class_folders=True)
     assert files.class_names == ("cat", "dog")
@@ -168,8 +228,8 @@ def test_a_single_wrapping_folder_is_passed_through(tmp_path: Path) -> None:
     [
         (["notes.txt"], "no images below"),
         (["train/a/1.jpg", "val/notes.txt"], "no images below .*val"),
-        (["a/1.jpg", "b/1.jpg", "c/notes.txt"], "class folder .*c holds no images"),
-        (["a/1.jpg", "b/1.jpg", "preview.png"], "1 images lie outside of the class folders .*preview.png"),
+        (["a/1.jpg", "b/1.jpg", "c/1.heic"], "class folder .*c holds no images"),
+        (["a/1.jpg", "b/1.jpg", "preview.png"], "images outside of the class folders of .*: 1 .*preview.png"),
     ],
 )
 def test_folders_that_do_not_work(tmp_path: Path, names: list[str], message: str) -> None:

@@ -149,5 +149,4 @@ def test_equal_descriptions_mean_equal_settings() -> None:
 @pytest.mark.parametrize("draft", [False, True])
 def test_a_description_says_how_jpegs_are_decoded(draft: bool) -> None:
     form = Preprocessing(4, 6, 3, (0.0, 4095.0), draft)
-    assert Preprocessing.from_description(form.describe()) == form
     assert ("jpeg" in form.describe()) == draft  # as version 0.1.0 described what it did, without

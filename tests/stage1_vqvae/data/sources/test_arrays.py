@@ -52,6 +52,8 @@ def test_labels_in_a_file_of_their_own(tmp_path: Path) -> None:
         ("arr_0", "label"),
         ("train_images", "train_labels"),
         ("x_train", "y_train"),
+        ("trainImages", "trainLabels"),
+        ("Images", "label"),
     ],
 )
 def test_arrays_of_an_npz_file_are_told_by_name(tmp_path: Path, names: tuple[str, str]) -> None:
@@ -69,6 +71,17 @@ def test_splits_of_an_npz_file(tmp_path: Path) -> None:
     data = Numpy(files=str(tmp_path / "a.npz"), **common(tmp_path)).open()
     assert (len(data.train), len(data.validation)) == (20, 10)
     assert data.validation.labels.tolist() == LABELS[20:].tolist()
+
+
+def test_arrays_and_splits_that_are_not_used_are_said(tmp_path: Path) -> None:
+    """Names of classes and numbers of images are neither labels nor images."""
+    more = {"label_names": np.array(["a", "b"]), "image_ids": np.arange(20), "val_x": PIXELS[20:25]}
+    splits = {"train_x": PIXELS[:20], "test_x": PIXELS[25:]}
+    np.savez(tmp_path / "a.npz", **more, **splits)
+    data = Numpy(files=str(tmp_path / "a.npz"), **common(tmp_path)).open()
+    assert images(data) == {image.tobytes() for image in PIXELS[:25]}
+    assert data.class_names == ()
+    assert data.notes == ("the split test (5 images) is not used", "arrays that are not used: image_ids, label_names")
 
 
 def test_other_numbers_are_scaled_over_the_set(tmp_path: Path) -> None:
@@ -103,6 +116,8 @@ def test_arrays_in_memory_are_the_same_as_in_a_file(tmp_path: Path) -> None:
         ({"images": PIXELS[:0]}, "empty array"),
         ({"images": PIXELS.astype("U")}, "images of numbers expected"),
         ({"images": PIXELS, "labels": LABELS + 0.5}, "neither all integers nor all strings: set data.labels=null"),
+        ({"images": PIXELS, "fine_labels": LABELS, "coarse_labels": LABELS}, "keep one .* or set data.labels=null"),
+        ({"images": PIXELS, "x": PIXELS}, "images and x may both be the images: keep one of them in the file$"),
         ({"x_train": PIXELS, "y_test": LABELS}, "labels .30. expected for the train split"),
     ],
 )

@@ -46,6 +46,11 @@ def test_files_of_one_split_are_what_is_trained_on(tmp_path: Path) -> None:
     assert relative(tmp_path, find_parquet(tmp_path / "dev")["train"]) == ["dev/x.parquet", "dev/y.parquet"]
 
 
+def test_names_that_end_with_a_split(tmp_path: Path) -> None:
+    found = find_parquet(touch(tmp_path, "digits_train.parquet", "digits_test.parquet"))
+    assert relative(tmp_path, found["train"] + found["validation"]) == ["digits_train.parquet", "digits_test.parquet"]
+
+
 def test_parquet_problems(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no parquet files there"):
         find_parquet(tmp_path)
@@ -76,4 +81,7 @@ def test_files_that_rows_name_are_found_beside_their_shard(tmp_path: Path) -> No
     assert named_files([names], "auto") == []  # text may be anything
     assert named_files([names], "image") == [Path("/data/two.png"), tmp_path / "one.png"]
     assert named_files([held], "missing") == []
+    for form in (pyarrow.large_string(), pyarrow.dictionary(pyarrow.int8(), pyarrow.string())):
+        other = write(tmp_path / "other.parquet", pyarrow.array(["one.png", None], pyarrow.string()).cast(form))
+        assert named_files([other], "image") == [tmp_path / "one.png"]
     assert rows_of([mixed, names]) == [2, 3]

@@ -294,6 +294,16 @@ def test_images_that_parquet_names_are_decoded_again_when_they_change(tmp_path: 
     assert sorted(levels(after.train) + levels(after.validation)) == [0, 1, 3, 200]
 
 
+def test_a_second_split_that_could_be_held_back_is_listed(tmp_path: Path) -> None:
+    for name, levels_of in (("train", [1, 2, 3, 4]), ("test", [5, 6]), ("validation", [7, 8])):
+        write_parquet(tmp_path / f"{name}.parquet", levels_of)
+    data = Parquet(files=str(tmp_path), **common(tmp_path)).open()
+    assert levels(data.validation) == [7, 8]
+    assert [(Path(one.where).name, one.reason) for one in data.left_out] == [
+        ("test.parquet", "of a second split that is held back")
+    ]
+
+
 @pytest.mark.parametrize("source", [Parquet, Hub])
 def test_what_was_saved_to_disk(tmp_path: Path, source: Any) -> None:
     write_parquet(tmp_path / "a.parquet", list(range(12)))
@@ -304,7 +314,13 @@ def test_what_was_saved_to_disk(tmp_path: Path, source: Any) -> None:
     data = source(**keys, **common(tmp_path)).open()
     assert (levels(data.train), levels(data.validation)) == (list(range(9)), [9, 10, 11])
     assert data.class_names == tuple(NAMES)
+    saved = datasets.load_from_disk(str(tmp_path / "both"))
+    datasets.DatasetDict(**saved, extra=saved["test"].select(range(2))).save_to_disk(tmp_path / "three")
+    assert Parquet(files=str(tmp_path / "three"), **common(tmp_path)).open().notes == (
+        "the split extra (2 images) is not used",
+    )
     one = Hub(name=str(tmp_path / "one"), **common(tmp_path)).open()
+    assert one.train.description["source"] == "data set one"  # wherever it lies
     assert sorted(levels(one.train) + levels(one.validation)) == list(range(12))
 
 
