@@ -165,6 +165,14 @@ class Publication(Command):
     private: bool | None
 
 
+class Export(Command):
+    """Keys of ``export``."""
+
+    model: str
+    output: str | None
+    format: Literal["onnx", "torch_export"]
+
+
 class Evaluation(Command):
     """Keys of ``evaluate``."""
 
@@ -202,6 +210,7 @@ COMMANDS: dict[str, Any] = {
     "collapse": Collapse,
     "preview": Preview,
     "publish": Publication,
+    "export": Export,
 }
 """Keys by the command's file in ``conf``."""
 

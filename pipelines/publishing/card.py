@@ -38,7 +38,7 @@ DEFAULTS = SamplingSettings().plain()
 TOKENIZERS = [TITLES[section] for section in ("reconstruction", "codes", "latents")]
 """Sections of an evaluation that are of a tokenizer alone."""
 
-NOT_LISTED = [TITLES[section] for section in ("latents", "training_images")]
+NOT_LISTED = [TITLES[section] for section in ("latents", "training_images", "copies")]
 """Sections that the header leaves to the text: they are no quality of the model."""
 
 

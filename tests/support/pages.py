@@ -12,8 +12,11 @@ PAGES = {
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 }
 
-MARKS = ("gpus", "hours", "network")
-"""What stands behind ``bash`` at a block whose commands tests cannot run: what they would need."""
+MARKS = ("gpus", "hours", "network", "extra")
+"""What stands behind ``bash`` at a block whose commands tests cannot run: what they would need.
+
+``extra`` stands for an extra of this package, ``[onnx]`` say.
+"""
 
 
 @dataclass(frozen=True)
