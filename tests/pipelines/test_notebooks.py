@@ -23,6 +23,15 @@ print([type(one).__name__ for one in gc.get_objects() if issubclass(type(one), (
 """
 
 
+WRONG_ORDER = """
+from pipelines import train_prior
+train_prior(images, labels, output="runs/other", settings=settings)
+"""
+WRONG_SETTING = """
+train(labels=labels, images=images, output="runs/other", settings={**settings, "stage2.model.width": 15})
+"""
+
+
 def cells(name):
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells
 
@@ -39,8 +48,10 @@ def executed(tmp_path_factory):
     (place,) = [number for number, cell in enumerate(first) if SETTINGS in cell.source]
     first[place].source = first[place].source.replace(SETTINGS, f"settings = {small!r}")
     interrupted = copy.deepcopy(first[place])
-    interrupted.metadata["tags"] = ["raises-exception"]
-    first.insert(place, interrupted)
+    failing = [nbformat.v4.new_code_cell(text) for text in (WRONG_ORDER, WRONG_SETTING)]
+    for cell in (interrupted, *failing):
+        cell.metadata["tags"] = ["raises-exception"]
+    first[place:place] = [interrupted, *failing]
     book = nbformat.v4.new_notebook(cells=[*first, *cells("a_look_inside"), nbformat.v4.new_code_cell(LEFT)])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     client = nbclient.NotebookClient(
@@ -67,6 +78,14 @@ def test_an_interruption_stops_at_the_next_step_and_the_same_cell_goes_on(execut
     assert "after step 1:" in "".join(shown(first)[0])
     assert "going on from" in "".join(shown(second)[0])
     assert "Generator of 28×28 images" in shown(second)[1][-1]
+
+
+def test_cells_that_fail_say_one_line_and_leave_the_next_ones_as_they_were(executed):
+    for text, message in ((WRONG_ORDER, "train it first"), (WRONG_SETTING, "width 15 and 2 heads")):
+        (cell,) = find(executed, text.strip())
+        assert cell.outputs[-1].ename == "ValueError"
+        assert message in cell.outputs[-1].evalue
+        assert "\n" not in cell.outputs[-1].evalue
 
 
 def test_progress_is_one_line_and_pictures_are_replaced(executed):
