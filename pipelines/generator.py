@@ -26,7 +26,7 @@ from pipelines.masks import held_mask, kept_pixels
 from pipelines.publishing.pretrained import Pretrained
 from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout, codes_of, integer_codes
-from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.preprocessing import COLOURS, Preprocessing
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from stage2_prior.sampling.batch_invariance import BASE, MicroBatch, in_microbatches, plan
@@ -393,7 +393,7 @@ class Generator(Pretrained):
         sizes = " and ".join(map(str, dict.fromkeys(self.layout.codebook_sizes)))
         classes = f"{len(self.class_names)} classes" if self.class_names else "no classes"
         return (
-            f"Generator of {height}×{width} images of {self.tokenizer.channels} channels, {classes}\n"
+            f"Generator of {height}×{width} images, {COLOURS[self.tokenizer.channels]}, {classes}\n"
             f"  tokenizer: {type(self.tokenizer).__name__}, {self.layout.length} codes of {sizes} in a {grids} grid\n"
             f"  prior: {type(self.prior).__name__}, fingerprint {self.fingerprint[:12]}, on {self.device}"
         )

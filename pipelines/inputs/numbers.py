@@ -21,7 +21,8 @@ def whole_number(value: Any, name: str, least: int | None = None, most: int | No
     """
     found = _integer(value)
     if found is None or (least is not None and found < least) or (most is not None and found > most):
-        raise ValueError(f"{name} is {_range(least, most)}, got {shown(value)}")
+        whole = "a whole number" if found is None else ""
+        raise ValueError(f"{name} is {', '.join(filter(None, (whole, _range(least, most))))}, got {shown(value)}")
     return found
 
 
@@ -74,7 +75,7 @@ def _is_boolean(value: Any) -> bool:
 
 def _range(least: int | None, most: int | None) -> str:
     if least is None and most is None:
-        return "a whole number"
+        return ""
     if most is None:
         return f"at least {least}"
     shown_most = "2^64 - 1" if most == 2**64 - 1 else str(most)

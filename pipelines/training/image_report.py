@@ -12,10 +12,9 @@ from pipelines.cli.console import console
 from stage1_vqvae.data.dataset import ImageData, ImageSplit
 from stage1_vqvae.data.decoding_pass import write_left_out
 from stage1_vqvae.data.originals import printable
+from stage1_vqvae.data.preprocessing import COLOURS
 from stage1_vqvae.data.splits import listed
 from stage1_vqvae.files import replacing
-
-CHANNELS = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
 
 SHOWN = 10
 """Classes that are listed one by one; of more only the range of their sizes is shown."""
@@ -30,7 +29,7 @@ def report_images(images: ImageData, output: str | None) -> None:
     """
     height, width = images.image_size
     source = escape(images.train.description["source"])
-    lines = [f"images: {source}, {height}×{width}, {CHANNELS[images.channels]}"]
+    lines = [f"images: {source}, {height}×{width}, {COLOURS[images.channels]}"]
     for name, split, how in (("train", images.train, ""), ("validation", images.validation, images.held_back)):
         classes = _classes(split, images.class_names)
         lines.append(f"  {name:<10} {len(split):>9,}  {classes}" + (f" [dim]({how})[/]" if how else ""))

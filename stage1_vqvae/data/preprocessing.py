@@ -12,6 +12,9 @@ from PIL import Image, ImageCms, ImageOps
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """PIL's names by number of channels."""
 
+COLOURS = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
+"""A person's."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:

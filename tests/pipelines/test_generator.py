@@ -104,9 +104,9 @@ def test_recipe_settings_are_the_default(generator, tiny_run):
         ({"label": "cat"}, "label=cat: classes are 0 to 9"),
         ({"label": True}, "label=True: classes are 0 to 9"),
         ({"label": -7}, "label=-7: classes are 0 to 9"),
-        ({"n": 2.0}, "n is at least 1, got 2.0"),
-        ({"seed": None}, r"seed is from 0 to 2\^64 - 1, got None"),
-        ({"seed": 1.5}, "seed is from 0"),
+        ({"n": 2.0}, "n is a whole number, at least 1, got 2.0"),
+        ({"seed": None}, r"seed is a whole number, from 0 to 2\^64 - 1, got None"),
+        ({"seed": 1.5}, "seed is a whole number, from 0"),
         ({"temprature": 1}, "sampling.temprature: no such key; did you mean temperature?"),
         ({"top_k": 2.5}, r"sampling.top_k: int or null expected, got 2.5"),
         ({"top_p": 2}, "top_p is in"),
@@ -180,7 +180,7 @@ def test_samples_are_a_sequence_that_compares_and_shows_itself(generator):
     assert repr(samples) == "Samples(5 images of 28×28×1, 16 codes each)"
     assert samples.images_uint8.dtype == np.uint8
     assert len(repr(generator).splitlines()) == 3
-    assert "28×28 images of 1 channels, 10 classes" in repr(generator)
+    assert "28×28 images, grey, 10 classes" in repr(generator)
 
 
 def test_samples_as_pictures_files_and_a_data_set(generator, tmp_path):
