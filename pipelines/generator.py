@@ -30,6 +30,7 @@ from stage1_vqvae.data.preprocessing import COLOURS, Preprocessing
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from stage2_prior.sampling.batch_invariance import BASE, MicroBatch, in_microbatches, plan
+from stage2_prior.sampling.guidance import warn_of_idle_guidance
 from stage2_prior.sampling.inpainting import complete_images, held_codes
 from stage2_prior.sampling.sampler import Drawn, classes_in_turn, sample_images
 from stage2_prior.sampling.settings import SamplingSettings
@@ -83,8 +84,7 @@ class Generator(Pretrained):
             tokenizer: Another folder with the prior's tokenizer; None where it lies in the same.
 
         Raises:
-            ValueError: If the folder holds no finished tokenizer and prior, or they do not belong together, or there is
-                no such device.
+            ValueError: If it holds no finished tokenizer and prior that belong together, or there is no such device.
         """
         path = path_of(folder, "folder")
         if path.is_file():
@@ -163,12 +163,12 @@ class Generator(Pretrained):
             settings: Fields of :class:`~stage2_prior.sampling.SamplingSettings` in place of the recipe's.
 
         Raises:
-            ValueError: If a number is out of range, a class or a setting does not exist or is out of range, the prefix
-                does not fit, or one of ``prefix`` and ``on_position`` is given for larger images.
+            ValueError: If a number, class, setting or prefix is wrong, or larger images get a prefix or on_position.
         """
         n, batch_size = whole_number(n, "n", 1), whole_number(batch_size, "batch_size", 1)
         first, seed = whole_number(first, "first", 0), whole_number(seed, "seed", 0, LARGEST_SEED)
         chosen = self.settings_with(**settings)
+        warn_of_idle_guidance(self.prior, chosen)
         image_size = None if image_size is None else image_size_of(image_size)
         larger = self.larger_grid(image_size)
         if larger is not None and not (prefix is None and on_position is None):
@@ -245,6 +245,7 @@ class Generator(Pretrained):
             ValueError: If codes, mask, labels or originals do not fit, or a setting does not exist or is out of range.
         """
         chosen = self.settings_with(**settings)
+        warn_of_idle_guidance(self.prior, chosen)
         seed = whole_number(seed, "seed", 0, LARGEST_SEED)
         candidates = None if candidates is None else whole_number(candidates, "candidates", 1)
         given = integer_codes(codes, self.layout).cpu()

@@ -34,6 +34,8 @@ class Progress:
     """Whether other processes show their progress in the same place: bars would hide one another."""
     job = ""
     """What titles begin with: the job of a sweep."""
+    afterwards = ("", 0.0)
+    """What comes after the work that is shown, and about how many seconds it takes; 0 if that is not known."""
 
     def __init__(self, title: str, total: int, done: int = 0, unit: str = "") -> None:
         self.title, self.total, self.done, self.unit = title, total, done, unit
@@ -81,17 +83,25 @@ class Progress:
 
     def line(self, elapsed: float) -> str:
         """How far the work is after some seconds, as a line."""
-        made = self.done - self._before
-        left = f", {clock(elapsed / made * (self.total - self.done))} left" if made > 0 else ""
+        rest = self._rest(elapsed)
+        left = "" if rest is None else f", {clock(rest)} left"
         beside = f", {found}" if (found := self._beside(elapsed)) else ""
         return f"{self.job}{self.title}: {self.done:,} of {self.total:,}{left}{beside}"
 
+    def _rest(self, elapsed: float) -> float | None:
+        """Seconds that the work still takes; None where that is not known."""
+        made = self.done - self._before
+        return elapsed / made * (self.total - self.done) if made > 0 else None
+
     def _beside(self, elapsed: float | None = None) -> str:
-        """The note and the speed."""
+        """The time until the work that comes afterwards is done, the note and the speed."""
         elapsed = time.monotonic() - self._start if elapsed is None else elapsed
         made = self.done - self._before
+        name, seconds = self.afterwards
+        rest = self._rest(elapsed)
+        whole = f"about {clock(rest + seconds)} with {name}" if seconds > 0 and rest is not None else ""
         speed = f"{made / elapsed:.3g} {self.unit}/s" if self.unit and made > 0 and elapsed > 0 else ""
-        return ", ".join(filter(None, (self.note, speed)))
+        return ", ".join(filter(None, (whole, self.note, speed)))
 
 
 def clock(seconds: float) -> str:

@@ -222,6 +222,13 @@ def build_prior(folder: Path, config: Mapping[str, Any], tokenizer: str, trust: 
     return model
 
 
+def write_recipe(prior: Path, sampling: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
+    """Make sampling settings the recipe of a prior's folder, if they are others; it stays the same prior."""
+    config = read_yaml(prior / "config.yaml")
+    if recipe(config["sampling"], trust).plain() != recipe(sampling, trust).plain():
+        write_yaml(prior / "config.yaml", {**config, "sampling": with_defaults(sampling, trust)})
+
+
 def recipe(sampling: Mapping[str, Any], trust: Sequence[str] = ()) -> SamplingSettings:
     """How a recipe draws from its prior.
 

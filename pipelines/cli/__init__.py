@@ -2,10 +2,10 @@
 
 import os
 import sys
-from pathlib import Path
 from types import TracebackType
 
-ROOT = str(Path(__file__).resolve().parents[2])
+# Nothing else is imported: until the hook below is there, Ctrl-C ends in a traceback.
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 """Where the packages of this project are imported from."""
 
 
@@ -34,5 +34,5 @@ def say_interrupted(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 forget_current_folder()
-if started_module().startswith("pipelines.") or Path(sys.argv[0]).name.startswith("vqvae-"):
+if started_module().startswith("pipelines.") or os.path.basename(sys.argv[0]).startswith("vqvae-"):
     sys.excepthook = say_interrupted

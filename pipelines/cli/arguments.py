@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from pipelines.config.conf import groups, options
 from pipelines.config.overrides import key_of
 
 FLAGS = ("cfg", "package", "config-path", "config-name", "config-dir", "experimental-rerun", "info")
@@ -30,7 +34,30 @@ def _override(argument: str) -> str:
     return argument.removeprefix("--") if own else argument
 
 
-PATHS = ("output", "model", "tokenizer", "images", "keep", "data.files", "data.cache")
+def refuse_unknown_flags(arguments: Sequence[str]) -> None:
+    """Raise ValueError for what argparse would answer with its usage."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ValueError(f"{message}; a setting is key=value, and --hydra-help lists the flags")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(list(arguments))
+
+
+NO_NAME = re.compile(r"null|true|false|[-+\d._e]+", re.IGNORECASE)
+"""A value that Hydra does not read as a name."""
+
+
+def refuse_nameless_options(arguments: Sequence[str]) -> None:
+    """Raise ValueError where a group is to be no option's name, which Hydra refuses without naming the group."""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        if NO_NAME.fullmatch(value) and key.partition("@")[0] in groups():
+            raise ValueError(f"{argument}: an option's name expected: {', '.join(options(key.partition('@')[0]))}")
+
+
+PATHS = ("output", "model", "tokenizer", "init", "images", "keep", "data.files", "data.labels", "data.cache")
 """Keys whose value is a path."""
 
 
@@ -51,13 +78,26 @@ def _quoted_path(argument: str, sweep: bool) -> str:
     try:
         override = OverridesParser.create().parse_override(argument)
     except HydraException:
-        return f"{key}={quoted(os.path.expanduser(value))}"
+        paths = value.split(",") if sweep else [value]
+        return f"{key}={','.join(quoted(os.path.expanduser(path)) for path in paths)}"
     read = override.value()
     if override.is_sweep_override():
-        return argument if sweep else f"{key}={quoted(value)}"
+        return _quoted_numbers(argument, override) if sweep else f"{key}={quoted(value)}"
     if isinstance(read, int | float):
         return f"{key}={quoted(value)}"
     return f"{key}={quoted(os.path.expanduser(read))}" if isinstance(read, str) and read.startswith("~") else argument
+
+
+def _quoted_numbers(argument: str, override: Override) -> str:
+    """A sweep over paths, of which some are numbers: as text they are what a sweep's own folders are called."""
+    if not override.is_discrete_sweep():
+        return argument
+    elements = list(override.sweep_string_iterator())
+    numbers = [NO_NAME.fullmatch(element) and element != "null" for element in elements]
+    if not any(numbers):
+        return argument
+    found = (quoted(one) if number else one for one, number in zip(elements, numbers, strict=True))
+    return f"{argument.partition('=')[0]}={','.join(found)}"
 
 
 HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir")

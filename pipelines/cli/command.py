@@ -22,7 +22,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipelines.cli.arguments import as_given, refuse_hydras_folders, without_hyphens
+from pipelines.cli.arguments import (
+    as_given,
+    refuse_hydras_folders,
+    refuse_nameless_options,
+    refuse_unknown_flags,
+    without_hyphens,
+)
 from pipelines.cli.mistakes import AlreadySaid, explain
 from pipelines.cli.output import lasting_output
 from pipelines.cli.signals import STOPPED, stoppable
@@ -98,11 +104,13 @@ def start(config_name: str, app: Callable[[], Any]) -> None:
     OmegaConf.register_new_resolver("choices", choices, replace=True)  # for the text of --help
     try:
         refuse_hydras_folders(sys.argv[1:])
+        refuse_nameless_options(sys.argv[1:])
         if asked_for_info(sys.argv[1:]):
             from pipelines.cli.info import show_info  # imports rich
 
             show_info(config_name, sys.argv[1:])
         else:
+            refuse_unknown_flags(sys.argv[1:])
             app()
     except JobFailed:
         raise SystemExit(1) from None

@@ -16,9 +16,11 @@ class CommandConsole(Console):
 
     Attributes:
         job: The job's name; empty outside of sweeps.
+        shared: Whether jobs of other processes print in the same place.
     """
 
     job = ""
+    shared = False
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print, unless it is no warning of a job."""
@@ -29,10 +31,13 @@ class CommandConsole(Console):
         super().print(*objects, **options)
 
     def print_once(self, lines: Sequence[str]) -> None:
-        """Print some lines, of the jobs of a sweep in this process those that are equal once."""
+        """Print some lines, of the jobs of a sweep in this process those that are equal once.
+
+        Where jobs of other processes print too, each line begins with the job.
+        """
         told = self.__dict__.setdefault("_told", set())
         if not self.job or tuple(lines) not in told:
-            super().print("\n".join(lines))
+            super().print("\n".join(f"{self.job if self.shared else ''}{line}" for line in lines))
         told.add(tuple(lines))
 
 

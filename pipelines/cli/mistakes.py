@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from hydra.errors import OverrideParseException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationKeyError
 
 from pipelines.cli.arguments import quoted
-from pipelines.config.conf import groups
+from pipelines.config.conf import groups, options
 from pipelines.config.instantiate import no_such_key, suggestion
 
 
@@ -25,6 +25,9 @@ def explain(error: BaseException) -> str:
             return unknown_key(str(cause.full_key), str(cause.key), cause.parent_node)
         if isinstance(cause, InterpolationKeyError) and (missing := re.search(r"key '([\w.]+)'", str(cause))):
             return f"{missing[1]}: a value is needed; {cause.full_key} is taken from it"
+        if isinstance(cause, MissingConfigException) and cause.options and cause.missing_cfg_file:
+            group, _, option = cause.missing_cfg_file.rpartition("/")
+            return f"{group}={option}: no such option;{suggestion(option, sorted(options(group)))}"
         if isinstance(cause, OverrideParseException):
             return unreadable(cause.override)
         cause = cause.__cause__

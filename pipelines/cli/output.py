@@ -85,9 +85,10 @@ class LastingStream:
 @contextmanager
 def lasting_output() -> Iterator[None]:
     """Make printing raise nothing while the block runs."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (LastingStream(stream) for stream in before)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+    before: tuple[TextIO | None, TextIO | None] = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # for a stream that was closed when Python started
+        sys.stdout, sys.stderr = (LastingStream(stream or nowhere) for stream in before)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before

@@ -91,10 +91,11 @@ def run_quietly(task: str, settings: Settings) -> Any:
     """Run the task on this process, without the libraries' chatter; what several processes find wrong is said once."""
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="torch")
+    warnings.filterwarnings("ignore", message="guidance=")  # which commands say in a line of their own
     sweep: Any = settings.get("sweep")
     console.quiet = Progress.silent = collectives.rank() != 0
     console.job = Progress.job = f"job {sweep['number']}: " if sweep else ""
-    Progress.lines_only = bool(sweep) and not sweep["alone"]
+    Progress.lines_only = console.shared = bool(sweep) and not sweep["alone"]
     module, _, function = task.partition(":")
     called = getattr(importlib.import_module(module), function)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # which Lightning sets when it is imported

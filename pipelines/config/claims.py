@@ -42,6 +42,7 @@ class Claim:
         dependents: What is made of the product, and has to go with it.
         defaults: Values of keys that an earlier version did not write.
         trust: Further packages whose classes may be named.
+        names: What keys of the settings are called on the command line, where it is something else.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Claim:
     dependents: Sequence[Path] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     trust: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Find out whether these settings made what is there.
@@ -59,7 +61,7 @@ class Claim:
         Raises:
             ValueError: If others did, or nothing says which did.
         """
-        kept = [path for path in (self.path, self._beside_checkpoints()) if path is not None and path.exists()]
+        kept = [path for path in self._kept() if path.exists()]
         if not self._begun():
             return
         if not kept:
@@ -76,23 +78,28 @@ class Claim:
                     f"({'; '.join(difference[:3])}{more}): give those, or another output=, or remove {self._removal()}"
                 )
 
-    def take(self) -> None:
+    def take(self) -> bool:
         """Write the settings down; called on all processes before work starts, after all that may refuse it.
+
+        Returns:
+            Whether they are new here: what an earlier work has left beside the product is not theirs.
 
         Raises:
             ValueError: If other settings made what is there.
             OSError: If nothing can be written there.
         """
         self.check()
+        new = not any(path.exists() and not self.differences(read_yaml(path)) for path in self._kept())
         collectives.barrier()
         if collectives.rank() == 0:
             begun = self._begun()
-            for path in (self.path, self._beside_checkpoints()):
+            for path in self._kept():
                 # What is there already stays as the version that began the work wrote it.
-                if path is not None and not (begun and path.exists()):
+                if not (begun and path.exists()):
                     check_writable(path.parent, room=0)
                     write_yaml(path, redact(dict(self.settings)))
         collectives.barrier()
+        return new
 
     def differences(self, old: Mapping[str, Any]) -> list[str]:
         """Where settings that are kept differ from these, as ``key: old, now new``."""
@@ -112,18 +119,26 @@ class Claim:
         before, now = found.pop(STORES, {}), asked.pop(STORES, {})
         others = [split for split in now if before.get(split, now[split]) != now[split]]
         return [
-            *differences(found, asked),
+            *map(self._as_given, differences(found, asked)),
             *(f"{IMAGES}, {line}" for line in changed),
             *(f"{STORES}, {split}: other codes" for split in others),
         ]
+
+    def _as_given(self, difference: str) -> str:
+        """A difference by the name of its key on the command line."""
+        for key, name in self.names.items():
+            if difference.startswith((f"{key}:", f"{key}.")):
+                return name + difference[len(key) :]
+        return difference
 
     def _begun(self) -> bool:
         """Whether anything has been made."""
         steps = self.checkpoints.glob("step-*.ckpt") if self.checkpoints else iter(())
         return any(path.exists() for path in self.products) or next(steps, None) is not None
 
-    def _beside_checkpoints(self) -> Path | None:
-        return self.checkpoints / SETTINGS if self.checkpoints else None
+    def _kept(self) -> list[Path]:
+        """Where the settings are kept: beside the product, and beside its checkpoints."""
+        return [self.path, *([self.checkpoints / SETTINGS] if self.checkpoints else [])]
 
     def _folders(self) -> list[Path]:
         """Folders that hold something of the product, and of what is made of it."""

@@ -57,7 +57,9 @@ def _standing_alone(values: list[str]) -> re.Pattern[str] | None:
 def _redact(plain: Any, hidden: re.Pattern[str] | None, words: Mapping[str, str]) -> Any:
     if isinstance(plain, Mapping):
         return {
-            _redact(key, hidden, {}): REDACTED
+            _redact(key, hidden, {}): value
+            if key == "_target_"  # the path of a class, whatever else it may be
+            else REDACTED
             if value and isinstance(value, str) and is_secret_name(str(key))
             else _redact(value, hidden, words)
             for key, value in plain.items()

@@ -14,14 +14,12 @@ from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.console import console
 from pipelines.distributed import collectives
 from pipelines.distributed.locks import try_lock
+from pipelines.tracking.csv import METRICS
 from stage1_vqvae.files import TEMPORARY
 from stage2_prior.code_store.manifest import digest_of
 
 PAUSE = 0.5
 """Seconds between two looks at a lock that another job holds."""
-
-METRICS = Path("logs") / "metrics.csv"
-"""What a run logged, in its folder."""
 
 
 def digest(plain: dict[str, Any]) -> str:
@@ -45,18 +43,17 @@ def copy_metrics(source: RunFolder, target: RunFolder) -> None:
         shutil.copyfile(source.path / METRICS, target.path / METRICS)
 
 
-def link_tree(source: Path, target: Path, without: Sequence[str] = ()) -> None:
+def link_tree(source: Path, target: Path) -> None:
     """Make another folder of the same files, by hard links where the disk allows: files are replaced, never changed.
 
     Args:
         source: The folder.
         target: The other one, which is not there yet.
-        without: Names of files to leave out.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY}{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)  # of a job that was killed here
-    shutil.copytree(source, temporary, copy_function=_link, ignore=shutil.ignore_patterns(f"{TEMPORARY}*", *without))
+    shutil.copytree(source, temporary, copy_function=_link, ignore=shutil.ignore_patterns(f"{TEMPORARY}*"))
     temporary.rename(target)
 
 

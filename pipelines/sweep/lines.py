@@ -54,10 +54,10 @@ def time_left(records: Sequence[JobRecord], launch: Launch, now: float) -> str:
     """
     from stage1_vqvae.progress import clock
 
-    ended = [record for record in records if launch.name and record.launch == launch.name and record.ended]
+    ended = [seconds for record in records for seconds in record.passes.get(launch.name, [])]
     left = launch.jobs - len(ended)
-    if left <= 0:
+    if left <= 0 or not launch.name:
         return ""
-    worked = [record for record in ended if record.worked > NOTHING]
-    rest = f", about {clock((now - launch.start) / len(worked) * left)}" if worked else ""
+    worked = sum(seconds > NOTHING for seconds in ended)
+    rest = f", about {clock((now - launch.start) / worked * left)}" if worked else ""
     return f"{left} {'job' if left == 1 else 'jobs'} left{rest}"

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,8 +44,7 @@ class JobRecord:
         digest: Of the settings that tell jobs apart, see :func:`pipelines.sweep.places.digest_of_job`.
         version: Of the project, which made the digest.
         holder: The process that runs it, or ran it last.
-        launch: Name of the launch that runs it, or ran it last.
-        worked: Seconds of its last start.
+        passes: Seconds of each time that it ended, by the name of the launch. A search may come to a job twice.
     """
 
     number: int
@@ -57,13 +56,7 @@ class JobRecord:
     digest: str = ""
     version: str = ""
     holder: str = ""
-    launch: str = ""
-    worked: float = 0.0
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is not running, and no process was killed while it ran."""
-        return self.status != "running"
+    passes: dict[str, list[float]] = field(default_factory=dict)
 
     def write(self, sweep: Path) -> None:
         """Write the record of a sweep's job, in place of an earlier one."""
@@ -81,8 +74,9 @@ def read_records(sweep: Path) -> list[JobRecord]:
 
 
 def read_record(sweep: Path, number: int) -> JobRecord:
-    """The record of a job."""
-    return JobRecord(**read_json(sweep / "jobs" / f"{number}.json"))
+    """The record of a job, without what another version wrote more."""
+    found = read_json(sweep / "jobs" / f"{number}.json")
+    return JobRecord(**{one.name: found[one.name] for one in fields(JobRecord) if one.name in found})
 
 
 @contextmanager
@@ -103,13 +97,12 @@ def recorded(sweep: Mapping[str, Any] | None) -> Iterator[None]:
     folder = Path(sweep["folder"])
     with _held(folder, sweep["number"], sweep["waits"]):
         before = read_record(folder, sweep["number"])
-        running = replace(
-            before, status="running", error=None, holder=_this_process(), launch=Launch.current().name, worked=0.0
-        )
+        # Of a job that is finished it is only found out that nothing is left to do: it stays one meanwhile.
+        status: Status = "finished" if before.status == "finished" else "running"
+        running = replace(before, status=status, error=None, holder=_this_process())
         running.write(folder)
         start = time.monotonic()
-        status: Status = "failed"
-        error = None
+        status, error = "failed", None
         try:
             yield
             status = "finished"
@@ -125,7 +118,9 @@ def recorded(sweep: Mapping[str, Any] | None) -> Iterator[None]:
             seconds = (before.seconds or 0.0) + worked
             if before.status == status == "finished":  # nothing was left to do
                 seconds = before.seconds or 0.0
-            replace(running, status=status, error=error, seconds=seconds, worked=worked).write(folder)
+            launch = Launch.current().name
+            passes = {**before.passes, launch: [*before.passes.get(launch, []), worked]}
+            replace(running, status=status, error=error, seconds=seconds, passes=passes).write(folder)
 
 
 @contextmanager

@@ -7,9 +7,10 @@ from pathlib import Path
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
-from pipelines.sweep.adoption import METRICS, adopt, copy_metrics, digest, held
+from pipelines.sweep.adoption import adopt, copy_metrics, digest, held
 from pipelines.tasks.extract_codes import extract_codes
 from pipelines.tasks.train_stage1 import train_stage1, training_settings
+from pipelines.tracking.csv import METRICS
 from pipelines.training.images import RunImages
 
 STAGE_ONE = ("codes", "logs/pictures/stage1", "tokenizer")

@@ -6,21 +6,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pipelines.artifacts.levels import join_levels
-from pipelines.artifacts.models import fingerprint
+from pipelines.artifacts.models import fingerprint, write_recipe
 from pipelines.artifacts.run_folder import RunFolder, finished
-from pipelines.config.instantiate import with_defaults
-from pipelines.config.redaction import redact
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.sweep.adoption import adopt, copy_metrics, digest, held, link_tree
 from pipelines.tasks.train_stage2 import prior_sources, stores
-from stage1_vqvae.files import read_yaml, write_yaml
-
-CONFIG = "config.yaml"
-"""What a model's folder says of it, written last."""
 
 
 @contextmanager
@@ -58,11 +51,9 @@ def _begun(run: RunFolder) -> bool:
 def _take_over(shared: RunFolder, run: RunFolder, settings: Settings) -> None:
     """Put a prior that another job trained into a job's folder, with the job's own recipe for sampling."""
     shutil.rmtree(run.prior, ignore_errors=True)  # of a job that was killed here
-    link_tree(shared.prior, run.prior, without=(CONFIG,))
+    link_tree(shared.prior, run.prior)
     copy_metrics(shared, run)  # stage one's are the same
-    config: dict[str, Any] = read_yaml(shared.prior / CONFIG)
-    sampling = redact(with_defaults(settings["sampling"], settings["trust"]))
-    write_yaml(run.prior / CONFIG, {**config, "sampling": sampling})
+    write_recipe(run.prior, settings["sampling"], settings["trust"])  # in a new file, no link
 
 
 def exchange_levels(settings: Settings) -> None:

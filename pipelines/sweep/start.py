@@ -58,8 +58,11 @@ class SweepStart(Callback):
             time.sleep(environment.PATIENCE)  # torchrun ends all as soon as one has ended
             raise SystemExit(1)
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        check_keys(overrides)
-        prepare_search(config)
+        try:
+            check_keys(overrides)
+            prepare_search(config)
+        except ValueError as error:
+            raise SystemExit(f"error: {error}") from None
         Launch.of(config, overrides).begin()
         SweepStart.environment = share_processors(config.hydra)
         SweepStart.folder = Path(config.hydra.sweep.dir).absolute()
@@ -86,22 +89,22 @@ def check_keys(overrides: Sequence[Override]) -> None:
     """Check what a sweep's command line says of its keys.
 
     Raises:
-        SystemExit: If the jobs are to lie in folders of different names, or a key is swept and given again, of which
+        ValueError: If the jobs are to lie in folders of different names, or a key is swept and given again, of which
             some sweepers take the one and some the other.
     """
     swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
     if "output" in swept:
-        raise SystemExit("error: output: a sweep has one folder, its jobs have numbered ones below it")
+        raise ValueError("output: a sweep has one folder, its jobs have numbered ones below it")
     given = Counter(override.key_or_group for override in overrides)
     if twice := sorted(key for key in swept if given[key] > 1):
-        raise SystemExit(f"error: {twice[0]} is given {given[twice[0]]} times: give the key that is swept over once")
+        raise ValueError(f"{twice[0]} is given {given[twice[0]]} times: give the key that is swept over once")
 
 
 def prepare_search(config: DictConfig) -> None:
     """Make a sweeper that looks for the best job go the right way, and go on after a job that failed.
 
     Raises:
-        SystemExit: If the sweeper's direction is not that of the objective.
+        ValueError: If the sweeper's direction is not that of the objective.
     """
     sweeper = config.hydra.sweeper
     if "direction" in sweeper:
@@ -111,8 +114,8 @@ def prepare_search(config: DictConfig) -> None:
         given = [str(getattr(one, "name", one)) for one in given]
         if given != wanted:
             words = wanted[0] if len(wanted) == 1 else f"[{','.join(wanted)}]"
-            raise SystemExit(
-                f"error: hydra.sweeper.direction={','.join(given)} is not the one of objective={','.join(names)}: "
+            raise ValueError(
+                f"hydra.sweeper.direction={','.join(given)} is not the one of objective={','.join(names)}: "
                 f"give hydra.sweeper.direction={words}"
             )
     if sweeper.get("storage") and sweeper.get("study_name"):

@@ -28,7 +28,7 @@ from pipelines.evaluation.wording import TITLES, Sections, reading, remarks, row
 from pipelines.generator import Generator
 from pipelines.inputs.labels import as_trained
 from pipelines.report.build import write_report
-from pipelines.tasks.sample import asked_for, check, default_name, write_samples
+from pipelines.tasks.sample import asked_for, check, default_name, say_guidance, write_samples
 from pipelines.training.images import change_of_images, image_content, own_or_other_images
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import read_json, write_json
@@ -131,7 +131,7 @@ def checked(generator: Generator | None, settings: Settings) -> dict[str, Any]:
     asked = asked_for(settings)
     if generator is not None and settings["n"] > 0:
         check(generator, settings)
-        generator.settings_with(**asked)
+        say_guidance(generator, asked)
     return asked
 
 

@@ -80,6 +80,7 @@ def codes_claim(run: RunFolder, settings: Settings, sources: dict[str, Any], ima
         products=[run.codes(split) / name for split in SPLITS for name in (PLAN, MANIFEST)],
         dependents=dependents(run, "codes"),
         trust=settings["trust"],
+        names={"copies": "codes.copies", "seed": "stage1.seed"},
     )
 
 

@@ -14,6 +14,7 @@ from pipelines.artifacts.models import recipe
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.artifacts.stale import set_aside_stale
+from pipelines.budget.afterwards import before_stage2
 from pipelines.budget.plan import Planner
 from pipelines.cli.console import console
 from pipelines.config.instantiate import build
@@ -25,7 +26,7 @@ from pipelines.report.build import write_report
 from pipelines.sweep.shared_stage1 import share_stage1
 from pipelines.sweep.shared_stage2 import exchange_levels, shared_prior
 from pipelines.tasks.extract_codes import SPLITS, check_copies, extract_codes
-from pipelines.tasks.sample import asked_for, write_samples
+from pipelines.tasks.sample import asked_for, say_guidance, write_samples
 from pipelines.tasks.taken_tokenizer import with_tokenizer
 from pipelines.tasks.train_stage1 import tokenizer_claim, train_stage1
 from pipelines.tasks.train_stage2 import train_stage2
@@ -50,8 +51,9 @@ def run(settings: Settings) -> None:
     check(settings)
     check_with_images(folder, settings, images)
     share_stage1(settings, images)
-    train_stage1(settings, images)
-    extract_codes(settings, images)
+    with before_stage2(settings):
+        train_stage1(settings, images)
+        extract_codes(settings, images)
     settings = planner.prior(settings)
     with shared_prior(settings):
         train_stage2(settings)
@@ -95,6 +97,8 @@ def sample(generator: Generator, folder: RunFolder, settings: Settings) -> None:
     drawn = (folder.samples / "images.npz").exists()
     tracker = Csv() if drawn else build(settings["logger"], "logger", settings["trust"])
     with tracker.track(Job.of(folder.path, "sample", settings)) as loggers:
+        if not drawn:
+            say_guidance(generator, asked_for(settings))
         write_samples(generator, folder.samples, settings, asked_for(settings))
         for logger in media_loggers(loggers):
             with Image.open(folder.samples / "grid.png") as image:

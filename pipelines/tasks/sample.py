@@ -22,6 +22,7 @@ from pipelines.distributed import collectives
 from pipelines.generator import Generator
 from pipelines.tracking.image_grid import grid, save_image
 from stage2_prior.sampling import SamplingSettings
+from stage2_prior.sampling.guidance import idle_guidance
 
 RECIPE = "recipe"
 """Value of a sampling setting that leaves it to the recipe which trained the prior."""
@@ -125,9 +126,9 @@ def check(generator: Generator, settings: Settings) -> None:
 
 
 def say_guidance(generator: Generator, asked: Mapping[str, Any]) -> None:
-    """Say that guidance changes nothing, if it is asked of a prior without classes."""
-    if generator.prior.num_classes == 0 and asked.get("guidance", 1.0) != 1:
-        console.print(f"[yellow]![/] guidance={asked['guidance']} changes nothing: the prior has no classes")
+    """Say that guidance changes nothing, if the recipe or the command asks it of a prior without classes."""
+    if said := idle_guidance(generator.prior, generator.settings_with(**asked)):
+        console.print(f"[yellow]![/] {said}")
 
 
 def larger_sides(settings: Settings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
 from pipelines.tasks.taken_tokenizer import take_tokenizer, with_tokenizer
 from pipelines.tracking.base import media_loggers
+from pipelines.tracking.earlier import set_aside_logs
 from pipelines.tracking.image_logging import ReconstructionImages
 from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import tokenizer_artifact
@@ -32,6 +33,13 @@ from stage1_vqvae.files import write_json
 
 PLAIN = {"_target_": "stage1_vqvae.lightning_module.TokenizerTraining"}
 """What trains a tokenizer where ``stage1.training`` is null."""
+
+NAMES = {
+    "seed": "stage1.seed",
+    "stage1.model.quantizer": "stage1.quantizer",
+    "stage1.training.discriminator": "stage1.discriminator",
+}
+"""Keys that others are taken from."""
 
 
 def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
@@ -66,8 +74,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
 
     tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
     if settings.get("tokenizer"):
-        tokenizer_claim(run, settings, images.opened).take()
-        images.remember(run)
+        begin(run, settings, images)
         take_tokenizer(run, settings)
         return
     warm_start(model, "stage1", settings)
@@ -78,8 +85,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     parts = {"model": model, "objective": objective, "augmentation": found.augmentation, "optimization": optimization}
     more = {**parts, "seed": seed, "channels_last": hardware.channels_last}
     module = build(stage.get("training") or PLAIN, "stage1.training", trust, **more)
-    tokenizer_claim(run, settings, found).take()
-    images.remember(run)
+    begin(run, settings, images)
     pictures = ReconstructionImages(found.validation, run.pictures("stage1"))
     with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
         checkpoints = run.checkpoints("stage1")
@@ -93,6 +99,13 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
                 logger.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
     say_metrics(metrics, stage, len(found.validation))
+
+
+def begin(run: RunFolder, settings: Settings, images: RunImages) -> None:
+    """Write down what the tokenizer is made by and of; what another one has logged here is set aside."""
+    if tokenizer_claim(run, settings, images.opened).take():
+        set_aside_logs(run, "stage1")
+    images.remember(run)
 
 
 def say_metrics(metrics: dict[str, float], stage: Mapping[str, Any], images: int) -> None:
@@ -124,6 +137,7 @@ def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None
         checkpoints=None if settings.get("tokenizer") else run.checkpoints("stage1"),
         dependents=dependents(run, "tokenizer"),
         trust=settings["trust"],
+        names=NAMES,
     )
 
 

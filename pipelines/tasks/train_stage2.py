@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import seed_everything
 
 from pipelines.artifacts.levels import LEVEL, check_agreement, join_levels
-from pipelines.artifacts.models import load_tokenizer, recipe, save_model
+from pipelines.artifacts.models import load_tokenizer, recipe, save_model, write_recipe
 from pipelines.artifacts.provenance import write_record
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.artifacts.unfinished import describe_training
@@ -22,6 +22,7 @@ from pipelines.distributed.fsdp import ShardedPriorTraining
 from pipelines.inputs.labels import trained_classes
 from pipelines.tasks.taken_tokenizer import with_tokenizer
 from pipelines.tracking.base import media_loggers
+from pipelines.tracking.earlier import set_aside_logs
 from pipelines.tracking.image_logging import SampleImages
 from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import codes_artifact, prior_artifact
@@ -84,6 +85,8 @@ def train_stage2(settings: Settings) -> None:
     claim.check()
     if finished(part.folder):
         console.print(f"[green]✓[/] {part.name}: already trained ({part.folder})")
+        if part.level is None and collectives.rank() == 0 and not run.samples.exists():  # of the recipe before
+            write_recipe(part.folder, settings["sampling"], settings["trust"])
     else:
         metrics = train_part(part, run, tokenizer, saved.fingerprint, claim, settings)
         console.print(
@@ -103,6 +106,7 @@ def part_claim(part: Part, run: RunFolder, sources: dict[str, Any], settings: Se
         products=[part.folder / "model.safetensors", part.folder / "config.yaml"],
         checkpoints=run.checkpoints(part.job),
         trust=settings["trust"],
+        names={"seed": "stage2.seed"},
     )
 
 
@@ -176,7 +180,8 @@ def train_part(
     module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)
     data = StageData(train, validation, stage["batch_size"], seed, workers=0)
     watchers = callbacks(settings, "stage2")
-    claim.take()
+    if claim.take():
+        set_aside_logs(run, part.job)
     if collectives.rank() == 0:
         describe_training(run.checkpoints(part.job), part.kind, config, trust)
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.

@@ -16,6 +16,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from pipelines.tracking.base import metrics_of_interest
 from pipelines.tracking.job import Job
 
+METRICS = Path("logs") / "metrics.csv"
+"""The file, in a run's folder."""
+
 COLUMNS = ("stage", "step", "metric", "value")
 
 
@@ -31,7 +34,7 @@ class MetricsFile(Logger):
     def __init__(self, job: Job) -> None:
         super().__init__()
         self.stage = job.stage
-        self.path = job.folder / "logs" / "metrics.csv"
+        self.path = job.folder / METRICS
 
     @property
     def name(self) -> str:
@@ -64,7 +67,7 @@ class MetricsFile(Logger):
 def read_metrics(folder: Path) -> dict[str, dict[str, dict[int, float]]]:
     """Metrics of a run by stage, metric and step; empty where nothing was logged."""
     metrics: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    path = folder / "logs" / "metrics.csv"
+    path = folder / METRICS
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):

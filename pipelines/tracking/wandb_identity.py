@@ -43,6 +43,14 @@ def _ids_of(path: Path) -> dict[str, str]:
     return {} if copied else kept["ids"]
 
 
+def forget_id(folder: Path, stage: str) -> None:
+    """Make the next training of a run's stage a wandb run of its own."""
+    path = folder / "logs" / "wandb_ids.json"
+    ids = _ids_of(path)
+    if ids.pop(stage, None) is not None:
+        write_json(path, {"folder": str(folder.resolve()), "ids": ids})
+
+
 @contextmanager
 def own_identity(job: Job) -> Iterator[None]:
     """Keep a run that begins in this block apart from that of wandb's agent, unless the job is the judged one.

@@ -43,7 +43,14 @@ def init_fingerprint(settings: Settings, stage: str) -> dict[str, str]:
         ValueError: If the run is not there or has no such model.
     """
     run = settings[stage].get("init")
-    return {} if run is None else {"init": Saved.open(Path(run) / KINDS[stage], KINDS[stage]).fingerprint}
+    return {} if run is None else {"init": _saved(run, stage).fingerprint}
+
+
+def _saved(run: str, stage: str) -> Saved:
+    try:
+        return Saved.open(Path(run) / KINDS[stage], KINDS[stage])
+    except ValueError as error:
+        raise ValueError(f"init={run}: {error}") from None
 
 
 def warm_start(model: nn.Module, stage: str, settings: Settings) -> None:
@@ -56,7 +63,7 @@ def warm_start(model: nn.Module, stage: str, settings: Settings) -> None:
     if run is None:
         return
     kind = KINDS[stage]
-    taken = take_fitting(model, Saved.open(Path(run) / kind, kind).weights(type(model)))
+    taken = take_fitting(model, _saved(run, stage).weights(type(model)))
     named = [f"{name} ({reason})" for name, reason in taken.new.items()]
     new = ", ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
     console.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -70,3 +71,16 @@ def without_guidance(settings: SamplingSettings) -> SamplingSettings:
 def is_guided(prior: Prior, settings: SamplingSettings) -> bool:
     """Whether the settings change how images of a class are drawn from a prior."""
     return prior.num_classes > 0 and any(scale != 1 for scale in settings.guidance_scales(prior.layout.length))
+
+
+def idle_guidance(prior: Prior, settings: SamplingSettings) -> str:
+    """That guidance changes nothing, where it is asked of a prior without classes; empty elsewhere."""
+    if prior.num_classes > 0 or settings.guidance == 1:
+        return ""
+    return f"guidance={settings.guidance:g} changes nothing: the prior has no classes"
+
+
+def warn_of_idle_guidance(prior: Prior, settings: SamplingSettings) -> None:
+    """Warn the caller of the calling method of guidance that changes nothing."""
+    if said := idle_guidance(prior, settings):
+        warnings.warn(said, stacklevel=3)

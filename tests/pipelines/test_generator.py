@@ -1,5 +1,7 @@
 import io
 import shutil
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +10,13 @@ from PIL import Image
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.generator import Generator
+from pipelines.tasks.sample import say_guidance
 from stage1_vqvae import VQVAE
 from stage1_vqvae.files import read_yaml, write_yaml
 from stage1_vqvae.quantizers import EMAVectorQuantizer, Residual
 from stage2_prior.sampling.batch_invariance import BASE
+from stage2_prior.transformer.model import Transformer
+from tests.support.small_priors import build
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +123,23 @@ def test_recipe_settings_are_the_default(generator, tiny_run):
 def test_mistakes_are_named(generator, wrong, message):
     with pytest.raises(ValueError, match=message):
         generator.sample(**{"n": 1, **wrong})
+
+
+def test_guidance_of_a_prior_without_classes_is_said_to_change_nothing(generator, capsys):
+    without = replace(generator, prior=build(Transformer, generator.layout, classes=0), class_names=())
+    with pytest.warns(UserWarning, match="guidance=3 changes nothing: the prior has no classes") as said:
+        guided = without.sample(2, guidance=3.0, temperature=0.5)
+    assert said[0].filename == __file__
+    with pytest.warns(UserWarning, match="guidance=2 changes nothing"):
+        without.complete(guided.codes, "top", guidance=2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(without.sample(2, guidance=1.0, temperature=0.5).codes, guided.codes)
+        generator.sample(1, guidance=3.0)
+    say_guidance(replace(without, settings=replace(without.settings, guidance=1.25)), {})  # the recipe asks it
+    say_guidance(without, {"guidance": 1.0})
+    say_guidance(generator, {"guidance": 3.0})
+    assert capsys.readouterr().out == "! guidance=1.25 changes nothing: the prior has no classes\n"
 
 
 def test_at_least_one_image(generator):

@@ -21,6 +21,8 @@ def test_a_line_says_how_far_and_how_long():
     assert work.line(10.0) == "stage 2: prior: 200 of 1,200, loss 0.5"
     work.done = 300
     assert work.line(10.0) == "stage 2: prior: 300 of 1,200, 1:30 left, loss 0.5, 10 steps/s"
+    work.afterwards = ("stage 2", 300.0)
+    assert work.line(10.0).split(", ")[1:3] == ["1:30 left", "about 6:30 with stage 2"]
     assert [clock(seconds) for seconds in (9.4, 65, 7209)] == ["0:09", "1:05", "2:00:09"]
 
 

@@ -24,7 +24,7 @@ def refusal(monkeypatch, capfd, tmp_path):
             importlib.import_module(f"pipelines.{command}").main()
         said = str(stopped.value.code)
         assert said.startswith("error: ")
-        assert len(said.strip().splitlines()) <= 5
+        assert len(said.strip().splitlines()) == 1
         assert "Traceback" not in said + capfd.readouterr().err
         return said
 
@@ -45,7 +45,7 @@ WRONG = {
     "stage1.quantizer.dim=0": ("dim", "at least 1, got 0"),
     "stage1.quantizer.codebook_size=-1": ("codebook_size", "at least 1, got"),
     "stage1.quantizer.decay=2": ("decay", "in [0, 1), got 2"),
-    "stage1/quantizer=emma": ("stage1/quantizer/emma", "ema"),
+    "stage1/quantizer=emma": ("stage1/quantizer=emma: no such option", "did you mean ema?"),
     "stage1.batch_size=0": ("batch_size", "at least 1, got 0"),
     "stage1.batch_size=abc": ("stage1.batch_size", "int expected, got 'abc'"),
     "stage1.batch_size=100000": ("stage1.batch_size=100000", "stage1.batch_size=4500 or less"),
@@ -62,8 +62,8 @@ WRONG = {
     "stage2.model.heads=3": ("heads", "3"),
     "stage2.model.dropout=x": ("stage2.model.dropout", "float expected, got 'x'"),
     "stage2.label_dropout=2": ("label_dropout", "[0, 1], got 2"),
-    "stage2=transfromer": ("stage2/transfromer", "transformer"),
-    "data=nope": ("data/nope", "mnist5k"),
+    "stage2=transfromer": ("stage2=transfromer", "did you mean transformer?"),
+    "data=nope": ("data=nope", "there are folder, hub, mnist5k"),
     "data.validation=1": ("data.validation", "between 0 and 1, got 1"),
     "data.channels=7": ("data.channels", "1 (grey)"),
     "data.image_size=28": ("data.image_size", "got 28"),
@@ -80,10 +80,10 @@ WRONG = {
     "n=0": ("n", "at least 1, got 0"),
     "batch_size=-5": ("batch_size", "at least 1, got -5"),
     "hardware.devices=0": ("devices", "at least 1, got 0"),
-    "hardware=tpu": ("hardware/tpu", "cpu"),
+    "hardware=tpu": ("hardware=tpu", "did you mean gpu?"),
     "hardware.accelerator=gpu": ("accelerator", "hardware=cpu"),
-    "experiment=nope": ("experiment/nope", "mnist5k"),
-    "logger=nope": ("logger/nope", "csv"),
+    "experiment=nope": ("experiment=nope", "mnist5k"),
+    "logger=nope": ("logger=nope", "csv"),
     "stage1.model._target_=os.system": ("stage1.model._target_", "'os.system' is outside of this project"),
     "stage1.model._target_=torch.load": ("stage1.model._target_", "trust=[torch]"),
     "stage1.model._target_=stage1_vqvae.vqvae.Nope": ("stage1.model._target_", "there is no"),

@@ -54,6 +54,11 @@ def test_a_closed_stream_is_left(monkeypatch):
     monkeypatch.setattr(sys, "stdout", closed)
     with lasting_output():
         print("nor this")
+    monkeypatch.setattr(sys, "stdout", None)  # as of a process that started without one
+    with lasting_output():
+        print("nor this")
+        console.print("nor this")
+    assert sys.stdout is None
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "a closed pipe"])

@@ -74,3 +74,5 @@ def test_a_models_configuration_is_never_changed(monkeypatch, tmp_path):
     saved = read_yaml(tmp_path / "config.yaml")
     assert saved["model"] == model
     assert saved["data"] == {"url": REDACTED}
+    monkeypatch.setenv("DB_PASSWORD", "stage1_vqvae.quantizers")  # a class is its whole path, also in settings
+    assert redact({"model": model, "x": "stage1_vqvae.quantizers.FSQ"}) == {"model": model, "x": f"{REDACTED}.FSQ"}

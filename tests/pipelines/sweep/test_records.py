@@ -1,8 +1,10 @@
+import json
 import subprocess
 import sys
 
 import pytest
 
+from pipelines.sweep.launch import VARIABLE
 from pipelines.sweep.records import JobRecord, RunsElsewhere, note_error, read_record, read_records, recorded
 
 HOLD = """
@@ -64,8 +66,8 @@ def test_time_adds_up_over_the_starts_of_a_job_until_it_is_finished(job, tmp_pat
     with recorded(job):
         pass
     assert read_record(tmp_path, 3).seconds == 7
-    with recorded(job):  # nothing was left to do
-        pass
+    with recorded(job):  # nothing was left to do, and other launches see a finished job meanwhile
+        assert read_record(tmp_path, 3).status == "finished"
     assert read_record(tmp_path, 3).seconds == 7
 
 
@@ -88,6 +90,19 @@ def test_a_sweeper_that_needs_the_outcome_waits_for_it(job, tmp_path, monkeypatc
     monkeypatch.setattr("pipelines.sweep.records.time.sleep", lambda seconds: (other.kill(), other.wait()))
     with recorded({**job, "waits": True}):
         assert other.poll() is not None
+
+
+def test_a_record_tells_launches_apart_and_may_be_of_a_version_that_wrote_more(job, tmp_path, monkeypatch):
+    clock = iter([0.0, 5.0, 10.0, 12.0, 20.0, 21.0])
+    monkeypatch.setattr("pipelines.sweep.records.time.monotonic", lambda: next(clock))
+    for name in ("one", "other", "one"):
+        monkeypatch.setenv(VARIABLE, json.dumps({"name": name, "jobs": 1, "keys": [], "start": 0.0}))
+        with recorded(job):
+            pass
+    assert read_record(tmp_path, 3).passes == {"one": [5.0, 1.0], "other": [2.0]}
+    path = tmp_path / "jobs" / "3.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "worked": 3.0}))
+    assert read_record(tmp_path, 3).digest == "d"
 
 
 def test_outside_of_a_sweep_nothing_is_recorded(tmp_path):

@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from pipelines.cli.arguments import HYDRAS_FOLDERS, refuse_hydras_folders
-from pipelines.sweep.start import check_keys, prepare_search
+from pipelines.sweep.start import SweepStart, check_keys, prepare_search
 
 
 @pytest.mark.parametrize("key", HYDRAS_FOLDERS)
@@ -24,7 +24,7 @@ def test_hydra_is_not_to_choose_folders(key):
     ],
 )
 def test_keys_that_a_sweep_cannot_have(words, message):
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(ValueError, match=message):
         check_keys(OverridesParser.create().parse_overrides(words))
     check_keys(OverridesParser.create().parse_overrides(["seed=1,2", "n=3", "n=4", "output=a"]))  # the last one counts
 
@@ -48,8 +48,17 @@ def search(objective, *overrides, **sweeper):
     ],
 )
 def test_a_direction_that_is_not_the_objectives(objective, direction, right):
-    with pytest.raises(SystemExit, match=rf"give hydra.sweeper.direction={right}$"):
+    with pytest.raises(ValueError, match=rf"give hydra.sweeper.direction={right}$"):
         search(objective, direction=direction)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_metric_that_there_is_none_of_ends_a_search_before_it_begins(direction):
+    config = OmegaConf.create(
+        {"objective": "stage2.nat", "hydra": {"sweeper": {"direction": direction}, "overrides": {"task": []}}}
+    )
+    with pytest.raises(SystemExit, match=r"^error: objective: no metric 'stage2.nat'; did you mean stage2.nats\?$"):
+        SweepStart().on_multirun_start(config)  # Hydra makes warnings of other exceptions
 
 
 def test_a_search_goes_on_past_jobs_that_fail_unless_it_is_told_otherwise():

@@ -1,5 +1,6 @@
 """What a run's folder holds is never taken for what other settings or other images would make."""
 
+import json
 import re
 import shutil
 
@@ -11,6 +12,7 @@ from pipelines.tasks.extract_codes import extract_codes
 from pipelines.tasks.run import run
 from pipelines.tasks.sample import sample_command
 from pipelines.tasks.train_stage1 import train_stage1
+from pipelines.tracking.csv import read_metrics
 from stage1_vqvae.files import read_yaml, sha256
 from tests.support.tiny import TINY, compose
 
@@ -65,12 +67,24 @@ def test_a_checkpoint_is_not_taken_for_other_settings_though_its_model_is_gone(f
         run(other)
     before = sha256(folder / "samples" / "images.npz")
     follow(str(error.value))
+    with (folder / "logs" / "metrics.csv").open("a") as file:
+        file.write("stage2,900,validation/nats,0.5\n")
+    (folder / "logs" / "pictures" / "stage2" / "samples-900.png").touch()
+    (folder / "logs" / "wandb_ids.json").write_text(json.dumps({"stage1": "1a", "stage2": "2b"}))
     run(other)
     assert read_yaml(folder / "prior" / "settings.yaml")["stage2"]["optimization"]["learning_rate"] == 0.001
     # The samples of the prior before are kept under another name, and new ones drawn.
     (aside,) = folder.glob("samples-of-prior-*")
     assert sha256(aside / "images.npz") == before
     assert "was made by another prior" in capsys.readouterr().out
+    # So is what was logged while it trained: it is no part of the curves and pictures of the new one.
+    assert set(read_metrics(folder)["stage2"]["validation/nats"]) == {2, 5, 6}
+    assert read_metrics(folder)["stage1"]["validation/psnr"]
+    assert not (folder / "logs" / "pictures" / "stage2" / "samples-900.png").exists()
+    earlier = folder / "logs" / "earlier" / "stage2"
+    assert "stage2,900,validation/nats,0.5" in (earlier / "metrics.csv").read_text().splitlines()
+    assert (earlier / "pictures" / "samples-900.png").exists()
+    assert set(json.loads((folder / "logs" / "wandb_ids.json").read_text())["ids"]) == {"stage1"}
     assert read_yaml(folder / "samples" / "settings.yaml")["prior"] != read_yaml(aside / "settings.yaml")["prior"]
 
 

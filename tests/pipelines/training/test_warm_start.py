@@ -75,6 +75,6 @@ def test_the_same_start_goes_on_and_another_is_refused(grown, tiny_run, tmp_path
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match="nowhere/tokenizer holds no finished tokenizer"):
+    with pytest.raises(ValueError, match=r"^init=.*nowhere: .*nowhere/tokenizer holds no finished tokenizer"):
         train_stage1(words(tmp_path / "new", "nowhere"))
     assert not (tmp_path / "new").exists()
