@@ -28,6 +28,7 @@ from pipelines.training.fit import fit
 from pipelines.training.images import RunImages, check_batch_size, describe_images, image_content, image_settings
 from pipelines.training.variance import with_variance
 from pipelines.training.warm_start import init_fingerprint, warm_start
+from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import write_json
 
@@ -98,7 +99,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
             for logger in media_loggers(loggers):
                 logger.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
-    say_metrics(metrics, stage, len(found.validation))
+    say_metrics(metrics, stage, model.layout, len(found.validation))
 
 
 def begin(run: RunFolder, settings: Settings, images: RunImages) -> None:
@@ -108,14 +109,15 @@ def begin(run: RunFolder, settings: Settings, images: RunImages) -> None:
     images.remember(run)
 
 
-def say_metrics(metrics: dict[str, float], stage: Mapping[str, Any], images: int) -> None:
+def say_metrics(metrics: dict[str, float], stage: Mapping[str, Any], layout: CodeLayout, images: int) -> None:
     """Print how well a tokenizer does on so many held-out images, and what to try if its codebook collapsed."""
-    mark = "[yellow]![/]" if collapsed(metrics) else "[green]✓[/]"
+    failed = collapsed(metrics, layout, images)
+    mark = "[yellow]![/]" if failed else "[green]✓[/]"
     console.print(
         f"{mark} tokenizer: {metrics['psnr']:.2f} dB PSNR, {_percent(metrics, 'usage')} of codes in use, "
         f"perplexity {_listed(metrics, 'perplexity')} on {images} held-out images"
     )
-    if collapsed(metrics):
+    if failed:
         console.print(f"[yellow]![/] {advice(stage)}")
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stage1_vqvae.codes import CodeLayout
+
 COLLAPSED = 0.05
-"""A codebook of which a smaller share is in use has collapsed."""
+"""A codebook of which a smaller share is in use than could be has collapsed."""
 
 
-def collapsed(metrics: Mapping[str, float]) -> bool:
-    """Whether a codebook has collapsed, by the held-out ``usage`` of each."""
-    return any(value < COLLAPSED for name, value in metrics.items() if name.startswith("usage"))
+def collapsed(metrics: Mapping[str, float], layout: CodeLayout, images: int) -> bool:
+    """Whether a codebook has collapsed, by the ``usage`` of each on so many held-out images.
+
+    Few images cannot use a large codebook: what is in use is compared with as many codes as they have places.
+    """
+    names = ["usage"] if len(layout.grids) == 1 else [f"usage_{grid}" for grid in range(len(layout.grids))]
+    sizes = zip(names, layout.codebook_sizes, layout.lengths, strict=True)
+    return any(metrics[name] * size < COLLAPSED * min(size, images * length) for name, size, length in sizes)
 
 
 def advice(stage: Mapping[str, Any]) -> str:

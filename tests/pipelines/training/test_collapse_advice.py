@@ -6,13 +6,26 @@ import pytest
 
 from pipelines.tasks import train_stage1
 from pipelines.training.collapse_advice import advice, collapsed
+from stage1_vqvae.codes import CodeLayout
 from tests.support.tiny import HIERARCHY, TINY, compose, tiny
 
+ONE, TWO = CodeLayout(((4, 4),), (512,)), CodeLayout(((1, 1), (2, 2)), (64, 64))
 
-def test_a_codebook_has_collapsed_under_a_twentieth():
-    assert collapsed({"usage": 0.049, "psnr": 30.0})
-    assert not collapsed({"usage": 0.05})
-    assert collapsed({"usage_0": 0.9, "usage_1": 0.01})
+
+@pytest.mark.parametrize(
+    ("metrics", "layout", "images", "expected"),
+    [
+        ({"usage": 0.049, "psnr": 30.0}, ONE, 1000, True),
+        ({"usage": 0.05}, ONE, 1000, False),
+        ({"usage_0": 0.9, "usage_1": 0.01}, TWO, 1000, True),
+        ({"usage_0": 0.9, "usage_1": 0.9}, TWO, 1000, False),
+        ({"usage": 16 / 512}, ONE, 1, False),  # every code of the one image is another
+        ({"usage": 1 / 512}, ONE, 2, True),  # all 32 codes are the same
+        ({"usage_0": 2 / 64, "usage_1": 8 / 64}, TWO, 2, False),
+    ],
+)
+def test_a_codebook_has_collapsed_under_a_twentieth_of_what_could_be_in_use(metrics, layout, images, expected):
+    assert collapsed(metrics, layout, images) is expected
 
 
 @pytest.mark.parametrize("words", [TINY, tiny("fsq"), tiny("cosine"), tiny("lfq"), HIERARCHY], ids=str)
