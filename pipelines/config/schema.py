@@ -173,6 +173,16 @@ class Export(Command):
     format: Literal["onnx", "torch_export"]
 
 
+class Play(Command):
+    """Keys of ``play``."""
+
+    model: str
+    host: str
+    port: int | None
+    n: int
+    queue: int
+
+
 class Evaluation(Command):
     """Keys of ``evaluate``."""
 
@@ -211,6 +221,7 @@ COMMANDS: dict[str, Any] = {
     "preview": Preview,
     "publish": Publication,
     "export": Export,
+    "play": Play,
 }
 """Keys by the command's file in ``conf``."""
 

@@ -168,6 +168,19 @@ class Pretrained:
             options = {"revision": branch, "create_pr": create_pr, "commit_message": commit_message}
             return upload(folder, repo_id.removeprefix(PREFIX), private, token, **options)
 
+    def play(self, host: str = "127.0.0.1", port: int | None = None) -> Any:
+        """Open a page to try the generator in, which a notebook shows; needs the extra ``[play]``.
+
+        Args:
+            host, port: Those of :func:`~pipelines.playground.app.open_page`, which opens it.
+
+        Returns:
+            Gradio's ``Blocks``, whose ``close`` closes the page.
+        """
+        from pipelines.playground.app import open_page  # imports what draws pictures
+
+        return open_page(self, host, port)
+
 
 def tokenizer_from_pretrained(
     name: str | Path, *, revision: str | None = None, trust: Sequence[str] = (), **options: Any
