@@ -77,7 +77,7 @@ def test_in_a_browser(actions):
             tab.goto(page.local_url, timeout=120_000)
             tab.get_by_role("button", name="Draw").click(timeout=60_000)
             tab.get_by_text("16 images, 16 codes each").wait_for(timeout=60_000)
-            assert "pipelines.sample" in tab.inner_text("body")
+            tab.wait_for_function("document.body.innerText.includes('pipelines.sample')", timeout=60_000)
             assert tab.evaluate("document.documentElement.scrollWidth") == 390  # no scrolling sideways on a phone
             assert wrong == []
             browser.close()
