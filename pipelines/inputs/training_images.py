@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pipelines.cli.console import console
 from pipelines.inputs.numbers import shown
 from stage1_vqvae.data.examples import image_and_label
 from stage1_vqvae.data.image_arrays import in_unit_range
-from stage1_vqvae.data.preprocessing import Preprocessing
+from stage1_vqvae.data.preprocessing import Preprocessing, is_wide
+from stage1_vqvae.data.value_range import describe_range, range_of
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def _examples(
             f"got {shown(images)}"
         )
     pixels: list[NDArray[np.uint8]] = []
+    wide: dict[int, Image.Image] = {}  # of more than 8 bits, by place: their range is known at the end
     labels: list[Any] = []
     fitted: Preprocessing | None = None
     for example in _each(images):
@@ -103,14 +106,28 @@ def _examples(
                     height, width = image_size or (picture.height, picture.width)
                     grey = picture.mode in ("1", "L", "I", "F", "I;16")
                     fitted = Preprocessing(height, width, channels or (1 if grey else 3))
-                pixels.append(fitted(picture))
+                if is_wide(picture):
+                    wide[len(pixels)] = picture.copy()
+                pixels.append(fitted(Image.new("L", picture.size) if is_wide(picture) else picture))
         labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
     if not pixels:
         raise ValueError("images: at least one expected, got none")
+    if fitted and wide:
+        in_one_range = replace(fitted, value_range=_range_of_all(list(wide.values())))
+        for place, picture in wide.items():
+            pixels[place] = in_one_range(picture)
     if len({one.shape for one in pixels}) > 1:
         shapes = sorted({one.shape for one in pixels})
         raise ValueError(f"images: arrays of one shape expected, got {shapes[0]} and {shapes[1]}: resize them alike")
     return np.stack(pixels), None if all(label is None for label in labels) else _labels(labels)
+
+
+def _range_of_all(pictures: list[Image.Image]) -> tuple[float, float]:
+    """The values of all pictures that become black and white, which is said."""
+    found = [(float(values.min()), float(values.max())) for values in map(np.asarray, pictures)]
+    chosen = range_of(found)
+    console.print(f"images: {describe_range(found, chosen)}")
+    return chosen
 
 
 def _each(images: Any) -> Iterable[Any]:
