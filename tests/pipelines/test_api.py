@@ -74,7 +74,7 @@ def test_the_same_call_finds_it_done_and_other_images_are_refused(trained, capsy
     assert again.fingerprint == generator.fingerprint
     changed = IMAGES.copy()
     changed[0] = 0
-    with pytest.raises(ValueError, match="of other settings"):
+    with pytest.raises(ValueError, match="of other images"):
         train(changed, LABELS, output=folder, settings=settings)
     with pytest.raises(ValueError, match="seed: 0, now 1"):
         train(IMAGES, LABELS, output=folder, seed=1, settings=settings)

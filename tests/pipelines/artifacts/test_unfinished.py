@@ -10,6 +10,7 @@ import torch
 from pipelines.generator import Generator
 from pipelines.tasks.sample import sample_command, say_guidance
 from pipelines.training.checkpoint_files import load_checkpoint
+from stage2_prior.sampling.settings import SamplingSettings
 from tests.support.tiny import compose
 
 
@@ -51,5 +52,6 @@ def test_a_run_without_any_prior_is_told_to_train_it(training):
     ("classes", "asked", "said"), [(0, {"guidance": 2.0}, True), (0, {}, False), (3, {"guidance": 2.0}, False)]
 )
 def test_guidance_of_a_prior_without_classes_is_said(classes, asked, said, capsys):
-    say_guidance(SimpleNamespace(prior=SimpleNamespace(num_classes=classes)), asked)
-    assert ("guidance=2.0 changes nothing" in capsys.readouterr().out) == said
+    prior = SimpleNamespace(num_classes=classes)
+    say_guidance(SimpleNamespace(prior=prior, settings_with=lambda **given: SamplingSettings(**given)), asked)
+    assert ("guidance=2 changes nothing" in capsys.readouterr().out) == said

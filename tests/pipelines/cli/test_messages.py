@@ -162,7 +162,7 @@ def empty_class(folder):
 def loose_images(folder):
     picture(folder / "cat" / "a.png")
     picture(folder / "b.png")
-    return "lie outside of the class folders"
+    return "images outside of the class folders of photos: 1 (the first is b.png)"
 
 
 def no_pictures(folder):

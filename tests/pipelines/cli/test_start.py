@@ -50,7 +50,7 @@ def test_what_a_command_says_of_itself_needs_no_torch(word, start):
         ("run", ["stage1.quantizer.metric=near"], "stage1.quantizer.metric: euclidean or cosine expected, got 'near'"),
         ("run", ["stage2.trainer.max_steps=many"], "stage2.trainer.max_steps: int expected, got 'many'"),
         ("run", ["sampling.top_k=0.5"], "sampling.top_k: int or null expected, got 0.5"),
-        ("run", ["stage2=nope"], "stage2/nope"),
+        ("run", ["stage2=nope"], "stage2=nope: no such option; there are pixelcnn"),
         ("run", ["stage1/quantiser=fsq"], "stage1/quantiser: no such key; did you mean stage1/quantizer?"),
         ("run", ["data=folder"], "data.files: a value is needed"),
         ("run", ["n=(3"], "n=(3"),

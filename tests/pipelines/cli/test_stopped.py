@@ -17,6 +17,7 @@ from tests.support.tiny import TINY
 IMPORTING = """
 import os, runpy, signal, sys
 sys.argv = ["vqvae-sample", "model=run"]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 def stop(event, arguments):
     if event == "import" and arguments[0] == "hydra":
         os.kill(os.getpid(), signal.SIGINT)
