@@ -10,7 +10,7 @@ from stage1_vqvae.data.decoding import first_line
 from stage1_vqvae.data.originals import LeftOut, OriginalSet
 from stage1_vqvae.data.sources.base import Found, ImageSource
 from stage1_vqvae.data.sources.folder import file_identity
-from stage1_vqvae.data.sources.parquet_files import files_of, find_parquet, named_files, rows_of
+from stage1_vqvae.data.sources.parquet_files import files_of, find_parquet, named_by_saved, named_files, rows_of
 from stage1_vqvae.data.splits import choose_splits, not_used
 
 # `datasets` takes seconds to import, so it is imported where images have to be decoded: a cached set never is.
@@ -92,9 +92,14 @@ def is_saved_to_disk(folder: Path) -> bool:
 
 
 def _find_saved(name: str, folder: Path, image_column: str, label_column: str | None) -> Found:
+    tables = sorted(path for path in folder.rglob("*.arrow"))
+    try:
+        named = named_by_saved(tables, folder, image_column)
+    except (ValueError, OSError) as error:  # pyarrow's errors are both
+        raise ValueError(f"data.files={folder} cannot be read ({first_line(error)}): save it again") from error
     identity = {
         "columns": [image_column, label_column],
-        "files": file_identity(sorted(path for path in folder.rglob("*") if path.suffix in (".arrow", ".json"))),
+        "files": file_identity(sorted({*tables, *folder.rglob("*.json"), *named})),
     }
 
     def read() -> OriginalSet:

@@ -6,6 +6,8 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.compute
+import pyarrow.ipc
 import pyarrow.parquet
 from pyarrow import types
 
@@ -70,21 +72,40 @@ def named_files(shards: list[Path], image_column: str) -> list[Path]:
     return sorted({path for shard in shards for path in _named_by(shard, image_column)})
 
 
+def named_by_saved(files: list[Path], folder: Path, image_column: str) -> list[Path]:
+    """Returns the same of the files that ``datasets.save_to_disk`` wrote to a folder, where relative paths begin."""
+    found: set[Path] = set()
+    for file in files:
+        with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as stream:
+            columns = list(_may_name(stream.schema, image_column))
+            found.update(folder / name for batch in stream for column in columns for name in _names(batch[column]))
+    return sorted(found)
+
+
 def _named_by(shard: Path, image_column: str) -> Iterator[Path]:
     with pyarrow.parquet.ParquetFile(shard) as file:
-        schema = file.schema_arrow
-        for column in schema.names if image_column == "auto" else {image_column} & set(schema.names):
-            kind = schema.field(column).type
-            structs = types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
-            if not structs and (image_column == "auto" or not _is_text(kind)):
-                continue
-            if structs and not _lacks_bytes(file, column):
+        for column in _may_name(file.schema_arrow, image_column):
+            if types.is_struct(file.schema_arrow.field(column).type) and not _lacks_bytes(file, column):
                 continue
             for batch in file.iter_batches(columns=[column]):
-                for cell in batch.column(0).to_pylist():
-                    name = cell if isinstance(cell, str) else cell and cell["bytes"] is None and cell["path"]
-                    if name:
-                        yield shard.parent / name
+                yield from (shard.parent / name for name in _names(batch.column(0)))
+
+
+def _may_name(schema: pyarrow.Schema, image_column: str) -> Iterator[str]:
+    """Columns that may name files of images."""
+    for column in schema.names if image_column == "auto" else {image_column} & set(schema.names):
+        kind = schema.field(column).type
+        structs = types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
+        if structs or (image_column != "auto" and _is_text(kind)):
+            yield column
+
+
+def _names(cells: pyarrow.Array) -> Iterator[str]:
+    """Names of the files that cells name instead of holding them."""
+    if types.is_struct(cells.type):
+        lacking = cells.filter(pyarrow.compute.is_null(cells.field("bytes")))
+        cells = lacking.field("path")
+    yield from (name for name in cells.to_pylist() if name)
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

@@ -324,6 +324,22 @@ def test_what_was_saved_to_disk(tmp_path: Path, source: Any) -> None:
     assert sorted(levels(one.train) + levels(one.validation)) == list(range(12))
 
 
+@pytest.mark.parametrize("form", ["text", "struct"])
+def test_files_that_a_saved_data_set_names_are_part_of_it(tmp_path: Path, form: str) -> None:
+    names = [f"{level}.png" for level in range(8)]
+    for level, name in enumerate(names):
+        Image.new("L", (4, 4), level).save(tmp_path / name)
+    cells = [str(tmp_path / name) for name in names]
+    column = cells if form == "text" else [{"bytes": None, "path": path} for path in cells]
+    datasets.Dataset.from_dict({"image": column}).save_to_disk(tmp_path / "saved")
+    source = Parquet(files=str(tmp_path / "saved"), **{**common(tmp_path), "image_column": "image"})
+    before = source.open()
+    assert sorted(levels(before.train) + levels(before.validation)) == list(range(8))
+    Image.new("L", (4, 4), 99).save(tmp_path / "3.png")
+    after = source.open()
+    assert sorted(levels(after.train) + levels(after.validation)) == [0, 1, 2, 4, 5, 6, 7, 99]
+
+
 def test_one_more_image_moves_no_other(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 100)
     source = Folder(files=str(tmp_path / "photos"), **common(tmp_path))
