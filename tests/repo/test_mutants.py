@@ -38,9 +38,10 @@ def test_what_mutmut_is_told_is_toml():
 
 @pytest.mark.slow
 def test_mutants_that_tests_do_not_notice_are_shown():
-    blind = "tests/stage1_vqvae/test_losses.py::test_variance_is_positive"
-    command = [sys.executable, "-m", "tests.mutants", "stage1_vqvae/losses.py", "--tests", blind]
+    half_blind = "tests/stage2_prior/test_norms.py::test_normalised_is_over_the_root_mean_square"
+    command = [sys.executable, "-m", "tests.mutants", "stage2_prior/norms.py", "--tests", half_blind]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 1, shown.stdout + shown.stderr
-    assert "-    self.data_variance = 1.0 if data_variance is None else data_variance" in shown.stdout
-    assert "+    self.data_variance = 2.0 if data_variance is None else data_variance" in shown.stdout
+    assert "-    return super().forward(x.movedim(1, -1)).movedim(-1, 1)" in shown.stdout
+    assert "+    return super().forward(x.movedim(1, -1)).movedim(-1, 2)" in shown.stdout
+    assert "+    norm = None" not in shown.stdout  # which the test notices
