@@ -11,11 +11,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -111,13 +112,28 @@ def start(config_name: str, app: Callable[[], Any]) -> None:
             show_info(config_name, sys.argv[1:])
         else:
             refuse_unknown_flags(sys.argv[1:])
-            app()
+            with groups_listed_once() if "--help" in sys.argv else nullcontext():
+                app()
     except JobFailed:
         raise SystemExit(1) from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise SystemExit(f"error: {explain(error)}") from None
     finally:
         conclude_sweep()
+
+
+@contextmanager
+def groups_listed_once() -> Iterator[None]:
+    """Keep Hydra from its own lists of groups for --help, whose text has :func:`choices`.
+
+    Hydra composes every group anew for them, twice, which takes longer than all else that --help does.
+    """
+    listed = Hydra.format_config_groups
+    Hydra.format_config_groups = lambda *arguments, **named: ""  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.format_config_groups = listed  # type: ignore[method-assign]
 
 
 def choices() -> str:
