@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pipelines.artifacts.models import load_prior, load_tokenizer, preprocessing_of, recipe
@@ -189,10 +188,6 @@ class Generator(Pretrained):
             images.append(self._decode(found[-1][0], start, image_size))
         codes, log_probs = (torch.cat(each) for each in zip(*found, strict=True))
         return Samples(torch.cat(images), codes, labels[first:], log_probs)
-
-    def _picture(self, n: int) -> Image.Image:
-        """A picture of ``n`` samples, with seed 0."""
-        return self.sample(n).grid()
 
     def whole_microbatches(self, images: int) -> int:
         """The number of images rounded up to that of whole micro-batches."""
@@ -390,11 +385,9 @@ class Generator(Pretrained):
 
     def __repr__(self) -> str:
         height, width = self.tokenizer.image_size
-        grids = " + ".join("×".join(map(str, grid)) for grid in self.layout.grids)
-        sizes = " and ".join(map(str, dict.fromkeys(self.layout.codebook_sizes)))
         classes = f"{len(self.class_names)} classes" if self.class_names else "no classes"
         return (
             f"Generator of {height}×{width} images, {COLOURS[self.tokenizer.channels]}, {classes}\n"
-            f"  tokenizer: {type(self.tokenizer).__name__}, {self.layout.length} codes of {sizes} in a {grids} grid\n"
+            f"  tokenizer: {type(self.tokenizer).__name__}, {self.layout.in_words}\n"
             f"  prior: {type(self.prior).__name__}, fingerprint {self.fingerprint[:12]}, on {self.device}"
         )

@@ -58,6 +58,13 @@ class CodeLayout:
         return sum(self.lengths)
 
     @property
+    def in_words(self) -> str:
+        """Number, codebook sizes and grids of the codes: ``256 codes of 512 in a 16×16 grid``."""
+        grids = " + ".join("×".join(map(str, grid)) for grid in self.grids)
+        sizes = " + ".join(map(str, dict.fromkeys(self.codebook_sizes)))
+        return f"{self.length} codes of {sizes} in a {grids} grid"
+
+    @property
     def vocabulary(self) -> int:
         """K, the largest codebook size: the width of a prior's logits."""
         return max(self.codebook_sizes)

@@ -56,7 +56,7 @@ class Nearest(Metric):
 
     def __init__(self, images: Seen) -> None:
         super().__init__()
-        self.images = images
+        self.features, self.codes = images.features, images.codes.float()  # float32 holds every code exactly
         rows = len(images.features)
         self.add_state("distance", torch.full((rows,), torch.inf), dist_reduce_fx=None)
         self.add_state("number", torch.zeros(rows, dtype=torch.int64), dist_reduce_fx=None)
@@ -64,20 +64,20 @@ class Nearest(Metric):
 
     def update(self, others: Seen, numbers: list[int]) -> None:
         """Look at some of the training images, whose numbers in their set are given."""
-        distance, place = torch.cdist(self.images.features, others.features).min(1)
+        distance, place = torch.cdist(self.features, others.features).min(1)
         found = torch.tensor(numbers, device=place.device)[place]
         self.number = torch.where(distance < self.distance, found, self.number)
         self.distance = torch.minimum(distance, self.distance)
-        differing = torch.cdist(self.images.codes.float(), others.codes.float(), p=0)  # counts unequal codes
+        differing = torch.cdist(self.codes, others.codes.float(), p=0)  # counts unequal codes
         self.differing = torch.minimum(differing.min(1).values, self.differing)
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """Distance of features, number of that training image, and least share of codes that differ, ``[Q]`` each."""
-        rows = len(self.images.features)
+        rows = len(self.features)
         distance, rank = self.distance.view(-1, rows).min(0)  # a row for each process
         number = self.number.view(-1, rows).gather(0, rank[None])[0]
         differing = self.differing.view(-1, rows).min(0).values
-        return distance, number, differing / self.images.codes.shape[1]
+        return distance, number, differing / self.codes.shape[1]
 
 
 @torch.no_grad()

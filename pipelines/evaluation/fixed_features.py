@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,26 +114,46 @@ def distances(made: Tensor, real: Tensor, seed: int) -> Metrics:
     }
 
 
+class HeldOut:
+    """The held-out images in fixed features, looked at once for all that is compared with them.
+
+    Args:
+        subject: What is evaluated.
+        features: The same for every run.
+    """
+
+    def __init__(self, subject: Subject, features: Features) -> None:
+        self.subject = subject
+        self.features = features
+        self.images = some(subject.images.validation)
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Their features ``[N, dim]``."""
+        return features_of(self.subject, self.features, self.images, "held-out images")
+
+
 @torch.no_grad()
-def measure_reconstructions(subject: Subject, features: Features) -> dict[str, Metrics]:
+def measure_reconstructions(held_out: HeldOut) -> dict[str, Metrics]:
     """Distances of reconstructions from the held-out images that they are of, in the section ``reconstruction``."""
-    held_out = some(subject.images.validation)
-    real = features_of(subject, features, held_out, "held-out images")
-    made = features_of(subject, features, held_out, "reconstructions", subject.tokenizer)
-    return {"reconstruction": distances(made, real, subject.seed)}
+    subject = held_out.subject
+    made = features_of(subject, held_out.features, held_out.images, "reconstructions", subject.tokenizer)
+    return {"reconstruction": distances(made, held_out.seen, subject.seed)}
 
 
 @torch.no_grad()
-def measure_in_fixed_features(subject: Subject, path: Path, features: Features) -> dict[str, Metrics]:
+def measure_in_fixed_features(held_out: HeldOut, path: Path) -> dict[str, Metrics]:
     """Distances from the held-out images of the samples in ``path`` (``images.npz``) and of as many training images.
 
     Returns:
         Metrics by section: ``samples``, ``training_images``.
     """
+    subject = held_out.subject
     samples, train = SavedSamples(path), subject.images.train
-    real = features_of(subject, features, some(subject.images.validation), "held-out images")
     sets = {"samples": some(samples), "training_images": some(train, min(MOST, len(samples)))}
     return {
-        name: distances(features_of(subject, features, data, name.replace("_", " ")), real, subject.seed)
+        name: distances(
+            features_of(subject, held_out.features, data, name.replace("_", " ")), held_out.seen, subject.seed
+        )
         for name, data in sets.items()
     }

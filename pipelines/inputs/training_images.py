@@ -92,30 +92,26 @@ def _examples(
             "images: a folder or file, array, tensor, data set, or a sequence of images, paths or PIL images expected, "
             f"got {shown(images)}"
         )
-    pixels: list[NDArray[np.uint8]] = []
-    wide: dict[int, Image.Image] = {}  # of more than 8 bits, by place: their range is known at the end
+    found: list[NDArray[np.uint8] | Image.Image] = []  # pictures of more than 8 bits wait until their range is known
     labels: list[Any] = []
     fitted: Preprocessing | None = None
     for example in _each(images):
         image, label = image_and_label(example)
         if isinstance(image, Tensor | np.ndarray):
-            pixels.append(_bytes(image[None] if image.ndim == 3 else image[None, ..., None], channels)[0])
+            found.append(_bytes(image[None] if image.ndim == 3 else image[None, ..., None], channels)[0])
         else:
             with _opened(image) as picture:
                 if fitted is None:
                     height, width = image_size or (picture.height, picture.width)
                     grey = picture.mode in ("1", "L", "I", "F", "I;16")
                     fitted = Preprocessing(height, width, channels or (1 if grey else 3))
-                if is_wide(picture):
-                    wide[len(pixels)] = picture.copy()
-                pixels.append(fitted(Image.new("L", picture.size) if is_wide(picture) else picture))
+                found.append(picture.copy() if is_wide(picture) else fitted(picture))
         labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
-    if not pixels:
+    if not found:
         raise ValueError("images: at least one expected, got none")
-    if fitted and wide:
-        in_one_range = replace(fitted, value_range=_range_of_all(list(wide.values())))
-        for place, picture in wide.items():
-            pixels[place] = in_one_range(picture)
+    if fitted and (wide := [one for one in found if isinstance(one, Image.Image)]):
+        fitted = replace(fitted, value_range=_range_of_all(wide))
+    pixels = [fitted(one) if fitted and isinstance(one, Image.Image) else np.asarray(one) for one in found]
     if len({one.shape for one in pixels}) > 1:
         shapes = sorted({one.shape for one in pixels})
         raise ValueError(f"images: arrays of one shape expected, got {shapes[0]} and {shapes[1]}: resize them alike")

@@ -15,6 +15,7 @@ from pipelines.evaluation.wording import TITLES, Row, rows
 from pipelines.publishing.hub import PREFIX
 from pipelines.publishing.published import LIBRARY
 from pipelines.report.evaluation import Evaluation
+from pipelines.report.page import templates
 from stage1_vqvae.files import read_json, read_yaml, replacing
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
@@ -137,9 +138,7 @@ def in_words(model: Tokenizer | Prior) -> str:
     """A model's class, its size, and for a tokenizer its codes."""
     words = f"{type(model).__name__}, {sum(weight.numel() for weight in model.parameters()):,} weights"
     if isinstance(model, Tokenizer):
-        grids = " + ".join("×".join(map(str, grid)) for grid in model.layout.grids)
-        sizes = " and ".join(map(str, dict.fromkeys(model.layout.codebook_sizes)))
-        return f"{words}, {model.layout.length} codes of {sizes} in a {grids} grid"
+        return f"{words}, {model.layout.in_words}"
     return words
 
 
@@ -188,16 +187,8 @@ def header(card: Card) -> str:
 
 def write_card(path: Path, card: Card) -> None:
     """Write a model card."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # no command needs it before its last step
-
-    environment = Environment(
-        loader=PackageLoader("pipelines.publishing"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    body = environment.get_template("card.md").render(card=card, intended=INTENDED[card.part], **words(card))
+    template = templates("pipelines.publishing", autoescape=False).get_template("card.md")
+    body = template.render(card=card, intended=INTENDED[card.part], **words(card))
     with replacing(path) as temporary:
         temporary.write_text(f"---\n{header(card)}---\n\n{body}", encoding="utf-8")
 

@@ -6,9 +6,9 @@ The methods are those of its ``ModelHubMixin``, which cannot be a base here: a g
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
@@ -23,7 +23,7 @@ from stage2_prior.prior import Prior
 from stage2_prior.sampling.settings import SamplingSettings
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from pipelines.samples import Samples
 
 SHOWN = 40
 """Samples in the picture of a card."""
@@ -38,20 +38,11 @@ class Pretrained:
     fingerprint: str
     origin: Origin | None
 
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        device: str | torch.device | None = None,
-        trust: Sequence[str] = (),
-        tokenizer: str | Path | None = None,
-    ) -> Self:
-        """Load a run's folder."""
-        raise NotImplementedError
+    load: ClassVar[Callable[..., Any]]
+    """Loads a run's folder."""
 
-    def _picture(self, n: int) -> Image.Image:
-        """A picture of ``n`` samples."""
-        raise NotImplementedError
+    sample: Callable[..., Samples]
+    """Draws images."""
 
     @classmethod
     def from_pretrained(
@@ -128,7 +119,7 @@ class Pretrained:
             raise ValueError(f"part: {', '.join(PARTS)} expected, got {part!r}")
         if self.origin is None:
             raise ValueError("the generator was not loaded from a run, which knows how its images were prepared")
-        models = Models(self.tokenizer, self.prior, self.settings, self.origin, lambda: self._picture(SHOWN))
+        models = Models(self.tokenizer, self.prior, self.settings, self.origin, lambda: self.sample(SHOWN).grid())
         write_folder(folder, models, part, Author(license, description, name))
         return folder
 

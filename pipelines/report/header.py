@@ -30,11 +30,8 @@ def description(run: Run) -> Iterator[str]:
     if images:
         size = images["preprocessing"]
         yield f"{images['count']:,} images of {images['source']}, {size['height']}×{size['width']}"
-    layout = run.layout
-    if layout:
-        grids = " + ".join("×".join(map(str, grid)) for grid in layout.grids)
-        sizes = " + ".join(map(str, dict.fromkeys(layout.codebook_sizes)))
-        yield f"{layout.length} codes of {sizes} in a {grids} grid"
+    if run.layout:
+        yield run.layout.in_words
     if run.prior_config:
         kind = str(run.prior_config["model"]["_target_"]).rpartition(".")[2]
         classes = run.prior_config["num_classes"]

@@ -20,26 +20,33 @@ def write_page(path: Path, template: str, **context: Any) -> None:
         template: Name of a template.
         context: What the template shows.
     """
-    text = _environment().get_template(template).render(context)
+    text = _pages().get_template(template).render(context)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @cache
-def _environment() -> Any:
-    """Jinja2's environment; imported here because no command needs it before its last step."""
+def _pages() -> Any:
+    environment = templates("pipelines.report", autoescape=True)
+    environment.filters |= {"breakable": breakable, "data_uri": data_uri, "number": number, "percent": percent}
+    return environment
+
+
+def templates(package: str, autoescape: bool) -> Any:
+    """Jinja2's environment of the templates in a package; autoescape for HTML.
+
+    Imported here because no command needs Jinja2 before its last step.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader("pipelines.report"),
-        autoescape=True,
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"breakable": breakable, "data_uri": data_uri, "number": number, "percent": percent}
-    return environment
 
 
 def breakable(text: str, mark: str) -> Any:

@@ -21,7 +21,12 @@ from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.evaluation.copies import measure_copies
 from pipelines.evaluation.features import Features, InceptionFeatures, TrainedNetwork
-from pipelines.evaluation.fixed_features import Lite0Features, measure_in_fixed_features, measure_reconstructions
+from pipelines.evaluation.fixed_features import (
+    HeldOut,
+    Lite0Features,
+    measure_in_fixed_features,
+    measure_reconstructions,
+)
 from pipelines.evaluation.samples import measure_samples
 from pipelines.evaluation.tokenizer import Metrics, Subject, measure_tokenizer
 from pipelines.evaluation.wording import TITLES, Sections, reading, remarks, rows
@@ -62,7 +67,7 @@ def evaluate(settings: Settings) -> Path:
 
     trained: TrainedNetwork = network.load(network_folder(output, images, settings), images, settings["seed"], device)
     features: Features = trained if settings["features"] == "own" else InceptionFeatures(device)
-    fixed = Lite0Features(device) if is_installed() else None
+    fixed = HeldOut(subject, Lite0Features(device)) if is_installed() else None
     measures = measures_of_images(subject, features, fixed)
     if generator is not None and settings["n"] > 0:
         write_samples(generator, output / "samples", settings, asked, labels_of_samples(generator, settings))
@@ -85,23 +90,23 @@ Measure = Callable[[], dict[str, Metrics]]
 """Measures a part of an evaluation: metrics by section."""
 
 
-def measures_of_images(subject: Subject, features: Features, fixed: Features | None) -> dict[str, Measure]:
+def measures_of_images(subject: Subject, features: Features, fixed: HeldOut | None) -> dict[str, Measure]:
     """What measures a run on held-out images, by the name of the part; fixed features where they are installed."""
     measures: dict[str, Measure] = {"tokenizer": partial(measure_tokenizer, subject, features)}
     if fixed:
-        measures["reconstructions"] = partial(measure_reconstructions, subject, fixed)
+        measures["reconstructions"] = partial(measure_reconstructions, fixed)
     return measures
 
 
 def measures_of_samples(
-    subject: Subject, output: Path, features: Features, network: TrainedNetwork, fixed: Features | None
+    subject: Subject, output: Path, features: Features, network: TrainedNetwork, fixed: HeldOut | None
 ) -> dict[str, Measure]:
     """What measures the samples of an evaluation's folder, by the name of the part."""
     path = output / "samples" / "images.npz"
     measures: dict[str, Measure] = {"samples": partial(measure_samples, subject, path, features, network)}
     if fixed:
-        measures["fixed_features"] = partial(measure_in_fixed_features, subject, path, fixed)
-        measures["copies"] = partial(measure_copies, subject, path, fixed, output / COPIES)
+        measures["fixed_features"] = partial(measure_in_fixed_features, fixed, path)
+        measures["copies"] = partial(measure_copies, subject, path, fixed.features, output / COPIES)
     return measures
 
 
