@@ -11,10 +11,12 @@ import ast
 import dataclasses
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from pipelines.config.source import Definition, Module, find_definition
@@ -64,16 +66,26 @@ def plain_default(value: Any) -> Any:
 
 
 def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """Type hints of a target's arguments, each read in the module that wrote it."""
+    """Type hints of a target's arguments, each read in the module that wrote it; Any for one imported for checkers."""
     if not inspect.isclass(target):
-        return typing.get_type_hints(target)
+        return _evaluated(target, getattr(inspect.unwrap(target), "__globals__", {}))
     # A dataclass's own __init__ has the hints of its bases too, as text that only their modules can read.
     found: dict[str, Any] = {}
     for part in reversed(target.__mro__):
         if dataclasses.is_dataclass(part):
-            found |= typing.get_type_hints(part)
-        elif "__init__" in vars(part):
-            found |= typing.get_type_hints(vars(part)["__init__"])
+            found |= _evaluated(part, vars(sys.modules[part.__module__]))
+        elif inspect.isfunction(own := vars(part).get("__init__")):
+            found |= _evaluated(own, inspect.unwrap(own).__globals__)
+    return found
+
+
+def _evaluated(annotated: Any, names: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for argument, hint in inspect.get_annotations(annotated).items():
+        try:
+            found |= typing.get_type_hints(SimpleNamespace(__annotations__={argument: hint}), names)
+        except NameError:  # under ``if TYPE_CHECKING``: checkers know it, the running module does not
+            found[argument] = Any
     return found
 
 

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,3 +157,36 @@ def test_what_the_source_does_not_say_is_not_guessed(module):
 def test_what_does_not_exist_is_an_error(name, module):
     with pytest.raises(LookupError):
         read_signature(name)
+
+
+FOR_CHECKERS = '''
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from elsewhere import Thing
+
+class Attributes:
+    thing: Thing
+
+@dataclass
+class Fields(Attributes):
+    size: int
+    other: Thing | None = None
+
+class Own(Attributes):
+    def __init__(self, size: int, other: Thing | None = None) -> None: ...
+
+def function(size: int, other: Thing | None = None) -> Thing: ...
+'''
+
+
+@pytest.mark.parametrize("name", ["Fields", "Own", "function"])
+def test_a_name_that_only_checkers_import_is_any_type(name, tmp_path, monkeypatch):
+    (tmp_path / "for_checkers.py").write_text(FOR_CHECKERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = signature_of(getattr(importlib.import_module("for_checkers"), name))
+    assert {key: (argument.hint, argument.default) for key, argument in found.items()} == {
+        "size": (int, MISSING),
+        "other": (Any, None),
+    }
