@@ -1,6 +1,8 @@
 from .codes import CodeLayout as CodeLayout
+from .levels import LevelTokenizer as LevelTokenizer
+from .levels import Reconstruction as Reconstruction
 from .lightning_module import TokenizerTraining as TokenizerTraining
-from .tokenizer import Reconstruction as Reconstruction
+from .own_module import ModuleTokenizer as ModuleTokenizer
 from .tokenizer import Tokenizer as Tokenizer
 from .vqgan import VQGAN as VQGAN
 from .vqvae import VQVAE as VQVAE

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from stage1_vqvae.codebook_steps import CodebookSteps
 from stage1_vqvae.data.augmentation import Augmentation, normalize
 from stage1_vqvae.data.examples import training_batch
+from stage1_vqvae.levels import LevelTokenizer, Reconstruction
 from stage1_vqvae.losses import Objective, SquaredError, as_sum
 from stage1_vqvae.metrics import CodeUse, count_codes, reconstruction_quality, use_of_codes
-from stage1_vqvae.tokenizer import Reconstruction, Tokenizer
 
 SQUARED_ERROR = SquaredError()
 NO_AUGMENTATION = Augmentation()
@@ -47,7 +47,7 @@ class TokenizerTraining(CodebookSteps):
 
     def __init__(
         self,
-        model: Tokenizer,
+        model: LevelTokenizer,
         objective: Objective = SQUARED_ERROR,
         augmentation: Augmentation = NO_AUGMENTATION,
         optimization: Callable[[nn.Module, int], Any] = adam,

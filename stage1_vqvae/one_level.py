@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from stage1_vqvae.levels import LevelTokenizer, last_weights
 from stage1_vqvae.likelihoods import Likelihood
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.tokenizer import Tokenizer, last_weights
 
 
-class OneLevelTokenizer(Tokenizer):
+class OneLevelTokenizer(LevelTokenizer):
     """Encoder, quantizer and decoder for images of one size, whichever networks they are.
 
     Args:
-        image_size, channels, padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+        image_size, channels, padding, likelihood: As for :class:`~stage1_vqvae.levels.LevelTokenizer`.
         encoder: Latents ``[B, D, h, w]`` of images ``[B, C, H, W]``.
         quantizer: Any :class:`~stage1_vqvae.quantizers.base.Quantizer`.
         decoder: The decoder's outputs ``[B, outputs, H, W]`` of latents.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stage1_vqvae.likelihoods import Likelihood
-from stage1_vqvae.networks.vqgan import VQGANDecoder, VQGANEncoder
+from stage1_vqvae.networks.vqgan import OWN_STYLE, BlockStyle, VQGANDecoder, VQGANEncoder
 from stage1_vqvae.one_level import OneLevelTokenizer
 from stage1_vqvae.quantizers.base import Quantizer
 
@@ -24,11 +24,12 @@ class VQGAN(OneLevelTokenizer):
         attention: Whether there is self-attention at the lowest resolution.
         activation_checkpointing: Whether activations inside a block are computed again in the backward pass: less
             memory, a third more time, the same numbers.
-        padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+        padding, likelihood: As for :class:`~stage1_vqvae.levels.LevelTokenizer`.
+        style: How the blocks are made; None for this project's own way.
 
     Raises:
-        ValueError: If there are fewer than two multipliers or one is below 1, width is odd, there is no layer, f does
-            not divide the padded image size, or there are not 1 to 4 channels.
+        ValueError: If there are fewer than two multipliers or one is below 1, width is odd, there is no layer, the
+            style does not fit, f does not divide the padded image size, or there are not 1 to 4 channels.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class VQGAN(OneLevelTokenizer):
         activation_checkpointing: bool = False,
         padding: int = 0,
         likelihood: Likelihood | None = None,
+        style: BlockStyle | None = None,
     ) -> None:
         if len(multipliers) < 2 or min(multipliers) < 1:
             raise ValueError(f"multipliers are two numbers at least, each 1 or more, got {list(multipliers)}")
@@ -51,12 +53,16 @@ class VQGAN(OneLevelTokenizer):
         depths = (layers, layers) if isinstance(layers, int) else layers
         if min(depths) < 1:
             raise ValueError(f"layers is at least 1, got {layers}")
+        blocks = style or OWN_STYLE
+        widths = tuple(width * multiplier for multiplier in multipliers)
+        blocks.check(widths)
         outputs = likelihood.outputs(channels) if likelihood else channels
-        encoder = VQGANEncoder(
-            channels, quantizer.dim, width, multipliers, depths[0], attention, activation_checkpointing
-        )
-        decoder = VQGANDecoder(
-            outputs, quantizer.dim, width, multipliers, depths[1], attention, activation_checkpointing
-        )
+        how = (attention, activation_checkpointing, blocks)
+        encoder = VQGANEncoder(channels, quantizer.dim, width, multipliers, depths[0], *how)
+        decoder = VQGANDecoder(outputs, quantizer.dim, width, multipliers, depths[1], *how)
         factor = 2 ** (len(multipliers) - 1)
         super().__init__(image_size, channels, encoder, quantizer, decoder, factor, padding, likelihood)
+        self.widths = widths
+        self.layers: tuple[int, int] = (depths[0], depths[1])
+        self.attention = attention
+        self.style = blocks

@@ -19,7 +19,7 @@ class VQVAE(OneLevelTokenizer):
         residual_width: Channels inside their residual blocks.
         residual_layers: Number of residual blocks; a pair: of the encoder, of the decoder.
         downsample_factor: f, a power of two of at least 2; a code stands for f × f pixels.
-        padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+        padding, likelihood: As for :class:`~stage1_vqvae.levels.LevelTokenizer`.
         norm: Normalization of residual blocks: ``none``, with ReLU, or ``group``, with SiLU.
 
     Raises:

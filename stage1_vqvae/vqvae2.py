@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stage1_vqvae.levels import LevelTokenizer, last_weights
 from stage1_vqvae.likelihoods import Likelihood
 from stage1_vqvae.networks.convolutional import Decoder, Encoder, Norm, halvings, strided
 from stage1_vqvae.quantizers.base import Quantized, Quantizer
-from stage1_vqvae.tokenizer import Tokenizer, last_weights
 
 
-class VQVAE2(Tokenizer):
+class VQVAE2(LevelTokenizer):
     """A hierarchy of codes (arXiv 1906.00446, figure 2a and algorithm 1), of any number of levels.
 
     Each level encodes the features of the next finer one. The coarsest level quantizes its features alone; every other
@@ -29,7 +29,7 @@ class VQVAE2(Tokenizer):
         residual_layers: Number of residual blocks of each encoder and decoder.
         downsample_factors: Of each level, coarse to fine, from the next finer level, the last from the image; powers of
             two. ``(2, 4)`` on 256×256 pixels gives grids of 32×32 and 64×64.
-        padding, likelihood: As for :class:`~stage1_vqvae.tokenizer.Tokenizer`.
+        padding, likelihood: As for :class:`~stage1_vqvae.levels.LevelTokenizer`.
         norm: Normalization of residual blocks: ``none``, with ReLU, or ``group``, with SiLU.
         level_dropout: Share of training samples that are decoded from a random number of the coarsest levels alone
             (nested dropout, arXiv 1402.0915), so that these carry what they can: without it a fine grid with room for

@@ -170,7 +170,18 @@ class Export(Command):
 
     model: str
     output: str | None
-    format: Literal["onnx", "torch_export"]
+    format: Literal["onnx", "torch_export", "vqmodel"]
+
+
+class Conversion(Command):
+    """Keys of ``convert``."""
+
+    model: str | None
+    config: str | None
+    module: Node | None
+    image_size: list[int] | None
+    channels: int
+    output: str
 
 
 class Play(Command):
@@ -221,6 +232,7 @@ COMMANDS: dict[str, Any] = {
     "preview": Preview,
     "publish": Publication,
     "export": Export,
+    "convert": Conversion,
     "play": Play,
 }
 """Keys by the command's file in ``conf``."""

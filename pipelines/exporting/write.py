@@ -19,6 +19,10 @@ from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 
 Format = Literal["onnx", "torch_export"]
+"""Of graphs."""
+
+FORMATS = (*get_args(Format), "vqmodel")
+"""Whatever ``pipelines.export`` writes; :mod:`pipelines.interchange` writes the others."""
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 
@@ -98,8 +102,8 @@ def write_graph(
 
 def check_format(form: str) -> None:
     """Raise ValueError if there is no such format, or a package that it needs is missing."""
-    if form not in get_args(Format):
-        raise ValueError(f"format: {' or '.join(get_args(Format))} expected, got {form!r}")
+    if form not in FORMATS:
+        raise ValueError(f"format: {' or '.join(FORMATS)} expected, got {form!r}")
     if form == "onnx":
         try:
             import onnxruntime  # noqa: F401  that it is there

@@ -122,8 +122,9 @@ def read_originals(generator: Generator, settings: Settings) -> Originals:
     pixels = pixel_mask(settings["keep"], settings["box"], (height, width))
     keep = code_mask(pixels, layout, tokenizer.padding)
     if not keep.any():
-        size = tokenizer.cells[-1]
-        raise ValueError(f"keep={settings['keep']} keeps no whole code, which is {size}×{size} pixels: keep more")
+        rows, columns = layout.grids[-1]
+        size = f"{(height + 2 * tokenizer.padding) // rows}×{(width + 2 * tokenizer.padding) // columns}"
+        raise ValueError(f"keep={settings['keep']} keeps no whole code, which is {size} pixels: keep more")
     images = read_images(Path(settings["images"]), generator.form)
     return Originals(images, keep, kept_pixels(keep, layout, (height, width), tokenizer.padding))
 

@@ -12,6 +12,8 @@ from pipelines.cli.console import console
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.exporting.write import check_format, export
+from pipelines.interchange.vqmodel import write_vqmodel
+from stage1_vqvae.tokenizer import Tokenizer
 
 FOLDER = "exported"
 """Folder of a run for its exported models."""
@@ -24,12 +26,15 @@ def export_command(settings: Settings) -> Path:
         The folder.
 
     Raises:
-        ValueError: If there is no finished tokenizer, or a package is missing.
+        ValueError: If there is no finished tokenizer, it is of no architecture that the format has, or a package is
+            missing.
     """
     check_format(settings["format"])
     run = RunFolder(Path(settings["model"]))
     output = Path(settings["output"] or run.path / FOLDER)
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
+    if settings["format"] == "vqmodel":
+        return export_vqmodel(output, tokenizer)
     prior, names = None, ()
     if finished(run.prior):
         prior, known = load_prior(run.prior, saved.fingerprint, settings["trust"])
@@ -39,5 +44,14 @@ def export_command(settings: Settings) -> Path:
             console.print(escape(str(path)))
         if prior is None:
             console.print("[yellow]![/] the run has no finished prior: its tokenizer alone is exported")
+    collectives.barrier()
+    return output
+
+
+def export_vqmodel(output: Path, tokenizer: Tokenizer) -> Path:
+    """Write a tokenizer as a ``VQModel`` of diffusers, which has no prior."""
+    if collectives.rank() == 0:
+        for path in write_vqmodel(output, tokenizer):
+            console.print(escape(str(path)))
     collectives.barrier()
     return output

@@ -14,9 +14,9 @@ from stage1_vqvae.adversarial.balance import AdaptiveWeight, LeCam
 from stage1_vqvae.adversarial.discriminators import Discriminator
 from stage1_vqvae.adversarial.optimizers import joined
 from stage1_vqvae.data.augmentation import Augmentation
+from stage1_vqvae.levels import LevelTokenizer
 from stage1_vqvae.lightning_module import NO_AUGMENTATION, SQUARED_ERROR, TokenizerTraining, adam
 from stage1_vqvae.losses import Objective
-from stage1_vqvae.tokenizer import Tokenizer
 
 ADVERSARY = Adversary()
 """The adversarial loss unless told otherwise."""
@@ -51,7 +51,7 @@ class AdversarialTraining(TokenizerTraining):
 
     def __init__(
         self,
-        model: Tokenizer,
+        model: LevelTokenizer,
         discriminator: Discriminator,
         objective: Objective = SQUARED_ERROR,
         augmentation: Augmentation = NO_AUGMENTATION,

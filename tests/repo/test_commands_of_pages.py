@@ -78,6 +78,8 @@ def smallest(words):
         tiny = [word for word in tiny if not word.startswith(("stage2.model.width", "stage2.model.heads"))]
     if any(word.startswith("stage1/quantizer=") and "," not in word for word in words):  # with keys of its own
         tiny = [word for word in tiny if not word.startswith("stage1.quantizer.")]
+    if any(word.startswith("stage1/network=vq") for word in words):
+        tiny = [word for word in tiny if not word.startswith("stage1.model.residual_")] + ["stage1.model.layers=[1,2]"]
     return [word for word in tiny if word.split("=")[0] not in given]
 
 

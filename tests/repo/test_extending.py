@@ -79,7 +79,7 @@ def command_with(text):
 
 
 def test_every_command_of_the_page_is_tested():
-    assert len(commands(PAGE)) == 8
+    assert len(commands(PAGE)) == 10
 
 
 def test_a_quantizer(folder, run_here):
@@ -115,6 +115,17 @@ def test_the_quantizer_goes_into_composites(composite, folder, run_here):
     words[2] = "pipelines.train_stage1"
     run_here([*words, *inside[1:]])
     assert (folder / f"runs/{composite}/tokenizer/model.safetensors").exists()
+
+
+def test_a_tokenizer(folder, run_here):
+    run_here(command_with("pipelines.convert"))
+    run_here(command_with("tokenizer=runs/mosaic"))
+    drawn = np.load(folder / "runs/mosaic_digits/samples/images.npz")
+    (codes, images) = (drawn[name] for name in ("codes", "images"))
+    expected = np.rint(codes.reshape(20, 7, 7) / 15 * 255).astype(np.uint8).repeat(4, 1).repeat(4, 2)
+    assert np.abs(images[..., 0].astype(int) - expected).max() <= 1
+    report = (folder / "runs/mosaic_digits/report.html").read_text()
+    assert "mosaic" in report
 
 
 def test_a_prior(folder, run_here):

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.levels import LevelTokenizer
 from stage1_vqvae.quantizers.residual import Residual
 from stage1_vqvae.quantizers.vector import EMAVectorQuantizer
-from stage1_vqvae.tokenizer import Tokenizer
 
 
-class Blocks(Tokenizer):
+class Blocks(LevelTokenizer):
     """Quantizes means over blocks of pixels, at each level what is left over, and decodes to their sum."""
 
     def __init__(self, quantizers, cells, image_size=(4, 8), **options):

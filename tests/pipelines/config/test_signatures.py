@@ -159,7 +159,7 @@ def test_what_does_not_exist_is_an_error(name, module):
         read_signature(name)
 
 
-FOR_CHECKERS = '''
+FOR_CHECKERS = """
 from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -178,7 +178,7 @@ class Own(Attributes):
     def __init__(self, size: int, other: Thing | None = None) -> None: ...
 
 def function(size: int, other: Thing | None = None) -> Thing: ...
-'''
+"""
 
 
 @pytest.mark.parametrize("name", ["Fields", "Own", "function"])

@@ -108,7 +108,7 @@ def test_a_tokenizer_alone_and_mistakes(tiny_run, tmp_path, capsys):
     folder = export_command(settings)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "decoder.pt2", "encoder.pt2"]
     assert "its tokenizer alone" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="format: onnx or torch_export expected"):
+    with pytest.raises(ValueError, match="format: onnx or torch_export or vqmodel expected"):
         export_command({**settings, "format": "tflite"})
 
 
