@@ -60,20 +60,23 @@ def refuse_nameless_options(arguments: Sequence[str]) -> None:
 PATHS = ("output", "model", "tokenizer", "init", "images", "keep", "data.files", "data.labels", "data.cache")
 """Keys whose value is a path."""
 
+TEXTS = (*PATHS, "stop_if")
+"""Keys whose value is a text, whatever Hydra's grammar makes of it."""
+
 
 def as_given(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which paths are quoted for Hydra where it would read them as something else.
+    """Arguments in which texts are quoted for Hydra where it would read them as something else.
 
-    ``output=2024`` is a folder, no number; ``model=runs/a (1)`` and ``output=größe`` have characters of Hydra's
-    grammar; ``~`` is the home folder, which some shells replace only at the beginning of a word.
+    ``output=2024`` is a folder, no number; ``model=runs/a (1)``, ``output=größe`` and ``stop_if=stage2.nats > 3`` have
+    characters of Hydra's grammar; ``~`` is the home folder, which some shells replace only at the beginning of a word.
     """
     sweep = "-m" in arguments or "--multirun" in arguments
-    return [_quoted_path(argument, sweep) for argument in arguments]
+    return [_quoted_text(argument, sweep) for argument in arguments]
 
 
-def _quoted_path(argument: str, sweep: bool) -> str:
+def _quoted_text(argument: str, sweep: bool) -> str:
     key, equals, value = argument.partition("=")
-    if not equals or key.lstrip("+") not in PATHS or not value or "${" in value:
+    if not equals or key.lstrip("+") not in TEXTS or not value or "${" in value:
         return argument
     try:
         override = OverridesParser.create().parse_override(argument)

@@ -39,6 +39,7 @@ from pipelines.config.settings import Settings, plain_settings
 from pipelines.distributed import environment
 from pipelines.sweep.lines import first_line, last_line
 from pipelines.sweep.places import place_job
+from pipelines.sweep.pruned import JobPruned
 from pipelines.sweep.records import JobFailed, RunsElsewhere, recorded
 from pipelines.sweep.start import SweepStart, hide_secrets
 from pipelines.tracking.metrics import objectives
@@ -70,8 +71,13 @@ def command(config_name: str, task: str) -> Callable[[], None]:
 
                 value = run_command(task, {**settings, **made_by, "sweep": sweep})
             if sweep:
-                print(last_line(sweep, value, time.monotonic() - start), flush=True)
+                print(last_line(sweep, "finished", value, time.monotonic() - start), flush=True)
             return value
+        except JobPruned as pruned:
+            if not sweep:
+                raise SystemExit(f"ended early: {pruned}; stop_if=null goes on") from None
+            print(last_line(sweep, f"pruned: {pruned}", None, time.monotonic() - start), flush=True)
+            return pruned.value
         except RunsElsewhere as elsewhere:
             print(elsewhere, flush=True)
         except AlreadySaid:

@@ -28,14 +28,20 @@ from pipelines.distributed.hardware import Hardware
 from pipelines.distributed.run_lock import sole_user
 from pipelines.distributed.threads import threads_each
 from pipelines.publishing.hub import with_local_models
+from pipelines.sweep.pruned import noting_pruned
 from pipelines.sweep.records import note_error
 from pipelines.tracking.metrics import objective_value
 from stage1_vqvae.progress import Progress
 
 
 def run_command(task: str, settings: Settings) -> Any:
-    """Run a task as :func:`run_task` does; returns what a sweeper asks for, if anything."""
-    run_task(task, settings)
+    """Run a task as :func:`run_task` does; returns what a sweeper asks for, if anything.
+
+    Raises:
+        JobPruned: If a training ended early, as ``prune`` or ``stop_if`` asks for.
+    """
+    with noting_pruned(Path(settings["output"]), settings) if "stop_if" in settings else nullcontext():
+        run_task(task, settings)
     return objective_value(settings) if "objective" in settings and environment.first_process() else None
 
 

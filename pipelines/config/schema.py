@@ -100,6 +100,8 @@ class Training(Command):
     sampling: Node
     callbacks: Callbacks
     objective: str | list[str] | None
+    prune: NotRequired[Node | None]
+    stop_if: NotRequired[str | None]
     logger: Node
     wandb_mode: str
 

@@ -29,9 +29,10 @@ def learning_curves(sweep: Sweep, groups: Sequence[Group]) -> Chart | None:
     """
     parts = [(label(group.values), group.rows) for group in groups]
     parts = parts or [(f"job {row.record.number}", [row]) for row in sweep.rows]
+    drawn = ("finished",) if groups else ("finished", "pruned")  # a mean is of whole curves
     curves: list[Curve] = []
     for name, rows in parts[:MOST]:
-        points = [curve for row in rows if row.finished and (curve := logged(sweep, row))]
+        points = [curve for row in rows if row.record.status in drawn and (curve := logged(sweep, row))]
         if points and set.intersection(*map(set, points)):
             best = len(curves) < len(TONES)
             name = name if best else "others" if len(curves) == len(TONES) else ""

@@ -26,11 +26,12 @@ def first_line(sweep: Mapping[str, Any]) -> str:
     return f"job {sweep['number']}: {' '.join(told)}".rstrip(": ")
 
 
-def last_line(sweep: Mapping[str, Any], value: Any, seconds: float) -> str:
+def last_line(sweep: Mapping[str, Any], how: str, value: Any, seconds: float) -> str:
     """What the end of a job that did not fail says: the objective, how long it took, and the time that is left.
 
     Args:
         sweep: What :func:`pipelines.sweep.places.place_job` gave.
+        how: How it ended.
         value: Of the objective, one or several; None where there is none.
         seconds: How long it took.
     """
@@ -39,7 +40,7 @@ def last_line(sweep: Mapping[str, Any], value: Any, seconds: float) -> str:
     values = value if isinstance(value, list | tuple) else [] if value is None else [value]
     named = ", ".join(f"{one:.5g}" for one in values)
     left = time_left(read_records(Path(sweep["folder"])), Launch.current(), time.time())
-    return ", ".join(filter(None, (f"job {sweep['number']}: finished", named, clock(seconds), left)))
+    return ", ".join(filter(None, (f"job {sweep['number']}: {how}", named, clock(seconds), left)))
 
 
 def time_left(records: Sequence[JobRecord], launch: Launch, now: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.artifacts.models import fingerprint
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.claims import Claim
+from pipelines.sweep.places import WITHOUT_EFFECT
 from pipelines.sweep.records import JobRecord, read_records
 from pipelines.tasks.taken_tokenizer import with_tokenizer
 from pipelines.tasks.train_stage1 import tokenizer_claim
@@ -88,8 +89,9 @@ class Sweep:
 
     @property
     def varied(self) -> list[str]:
-        """Keys whose values differ between jobs."""
-        return [key for key in self.keys if len({row.values.get(key) for row in self.rows}) > 1]
+        """Keys whose values differ between jobs, of those that make another job."""
+        telling = (key for key in self.keys if key.partition(".")[0] not in WITHOUT_EFFECT)
+        return [key for key in telling if len({row.values.get(key) for row in self.rows}) > 1]
 
     @property
     def shown(self) -> list[str]:

@@ -79,6 +79,7 @@ def write_sweep_page(path: Path, sweep: Sweep, groups: Sequence[Group]) -> None:
         "sweep.html",
         sweep=sweep,
         finished=sum(row.finished for row in sweep.rows),
+        pruned=sum(row.record.status == "pruned" for row in sweep.rows),
         jobs=list(jobs.values()),
         keys=shortest(sweep.varied),
         metrics=shortest(sweep.shown),

@@ -16,8 +16,8 @@ from pipelines.config.migrations import modernised
 from pipelines.config.redaction import redact
 from pipelines.sweep.records import JobRecord, read_records
 
-WITHOUT_EFFECT = ("output", "objective", "logger", "wandb_mode", "trust", "debug")
-"""Settings that make no other job: where results go and who is told of them."""
+WITHOUT_EFFECT = ("output", "objective", "prune", "stop_if", "logger", "wandb_mode", "trust", "debug")
+"""Settings that make no other job: where results go, who is told of them, and which jobs end early."""
 
 
 def digest_of_job(settings: Mapping[str, Any]) -> str:

@@ -14,12 +14,13 @@ from typing import Any, Literal
 from pipelines.distributed.environment import first_process
 from pipelines.distributed.locks import try_lock
 from pipelines.sweep.launch import Launch
+from pipelines.sweep.pruned import JobPruned
 from stage1_vqvae.files import read_json, write_json
 
 PAUSE = 0.5
 """Seconds between two looks at a job that another launch of the sweep runs."""
 
-Status = Literal["running", "finished", "failed", "stopped"]
+Status = Literal["running", "finished", "pruned", "failed", "stopped"]
 
 
 class JobFailed(RuntimeError):
@@ -37,8 +38,8 @@ class JobRecord:
     Attributes:
         number: Its number; its folder is ``folder/number``.
         overrides: What the command line says for this job.
-        status: ``running`` also if it was killed.
-        error: Why it failed, in a line.
+        status: ``running`` also if it was killed; ``pruned`` if it ended early since it was not good enough.
+        error: Why it failed or was pruned, in a line.
         seconds: How long it took, over all its starts but those that were killed.
         settings: Its whole configuration without secrets; None in records of version 0.1.0.
         digest: Of the settings that tell jobs apart, see :func:`pipelines.sweep.places.digest_of_job`.
@@ -106,6 +107,9 @@ def recorded(sweep: Mapping[str, Any] | None) -> Iterator[None]:
         try:
             yield
             status = "finished"
+        except JobPruned as pruned:
+            status, error = "pruned", str(pruned)
+            raise
         except Exception as failure:
             error = _one_line(failure) or _one_line(failure.__cause__) or type(failure).__name__
             raise

@@ -31,9 +31,12 @@ def write_results(folder: Path) -> None:
     write_sweep_page(folder / "sweep.html", sweep, groups)
     console.print(group_table(sweep, groups) if groups else job_table(sweep))
     left = [row.record for row in sweep.rows if not row.finished]
+    pruned = sum(record.status == "pruned" for record in left)
     if groups:
         for record in left:
             console.print(Text(f"job {record.number} {status(record)}"))
-    if left:
-        console.print(f"[red]{len(left)} of {len(sweep.rows)} jobs did not finish[/]")
+    if pruned:
+        console.print(f"{pruned} of {len(sweep.rows)} jobs were pruned")
+    if len(left) > pruned:
+        console.print(f"[red]{len(left) - pruned} of {len(sweep.rows)} jobs did not finish[/]")
     console.print("\n".join(str(folder / name) for name in (*files, "sweep.html")))

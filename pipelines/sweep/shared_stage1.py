@@ -8,6 +8,7 @@ from pipelines.artifacts.run_folder import RunFolder
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.sweep.adoption import adopt, copy_metrics, digest, held
+from pipelines.sweep.pruned import noting_pruned
 from pipelines.tasks.extract_codes import extract_codes
 from pipelines.tasks.train_stage1 import train_stage1, training_settings
 from pipelines.tracking.csv import METRICS
@@ -38,7 +39,8 @@ def share_stage1(settings: Settings, images: RunImages) -> None:
     content = {"stage1": training_settings(settings), "hardware": settings["hardware"]}
     tokenizer = RunFolder(folder / f"tokenizer-{digest(content)}")
     codes = RunFolder(folder / f"codes-{digest({**content, 'codes': settings['codes']})}")
-    with held(folder / f"{tokenizer.path.name}.lock", f"tokenizer of {tokenizer.path}"):
+    lock, what = folder / f"{tokenizer.path.name}.lock", f"tokenizer of {tokenizer.path}"
+    with held(lock, what), noting_pruned(tokenizer.path, settings):
         train_stage1({**settings, "output": str(tokenizer.path)}, images)
     with held(folder / f"{codes.path.name}.lock", f"codes of {codes.path}"):
         adopt_codes(tokenizer, codes)

@@ -13,6 +13,7 @@ from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.sweep.adoption import adopt, copy_metrics, digest, held, link_tree
+from pipelines.sweep.pruned import noting_pruned
 from pipelines.tasks.train_stage2 import prior_sources, stores
 
 
@@ -37,7 +38,8 @@ def shared_prior(settings: Settings) -> Iterator[None]:
         if collectives.rank() == 0 and finished(shared.prior) and not _begun(run):
             _take_over(shared, run, settings)
         collectives.barrier()
-        yield
+        with noting_pruned(shared.path, settings):
+            yield
         if collectives.rank() == 0 and not finished(shared.prior):
             copy_metrics(run, shared)
         adopt(run, shared, ["prior"])

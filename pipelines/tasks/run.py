@@ -23,6 +23,7 @@ from pipelines.distributed import collectives
 from pipelines.generator import Generator
 from pipelines.inputs.labels import check_trained, class_numbers
 from pipelines.report.build import write_report
+from pipelines.sweep.early_end import early_end
 from pipelines.sweep.shared_stage1 import share_stage1
 from pipelines.sweep.shared_stage2 import exchange_levels, shared_prior
 from pipelines.tasks.extract_codes import SPLITS, check_copies, extract_codes
@@ -115,6 +116,7 @@ def check(settings: Settings) -> None:
     trust = settings["trust"]
     for stage in ("stage1", "stage2"):
         callbacks(settings, stage)
+        early_end(settings, stage)
         build(settings[stage]["optimization"], f"{stage}.optimization", trust)
         trainer = build(settings[stage]["trainer"], f"{stage}.trainer")
     if build(settings["hardware"], "hardware").sharded:

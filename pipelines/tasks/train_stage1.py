@@ -15,6 +15,7 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
+from pipelines.sweep.early_end import early_end
 from pipelines.tasks.taken_tokenizer import take_tokenizer, with_tokenizer
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.earlier import set_aside_logs
@@ -64,7 +65,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     optimization = build(stage["optimization"], "stage1.optimization", trust)
     trainer = build(stage["trainer"], "stage1.trainer")
     hardware = build(settings["hardware"], "hardware")
-    own = callbacks(settings, "stage1")
+    own = [*callbacks(settings, "stage1"), *early_end(settings, "stage1")]
     tracker = build(settings["logger"], "logger", trust)
     if finished(run.tokenizer):
         tokenizer_claim(run, settings, images.if_there).check()
@@ -97,6 +98,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
             described = {"model": stage["model"], "data": describe_images(found)}
             save_model(run.tokenizer, "tokenizer", model, described, trust)
             for logger in media_loggers(loggers):
+                logger.log_summary(metrics)
                 logger.log_lineage(tokenizer_artifact(run), [])
     collectives.barrier()
     say_metrics(metrics, stage, model.layout, len(found.validation))

@@ -20,6 +20,7 @@ from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import ShardedPriorTraining
 from pipelines.inputs.labels import trained_classes
+from pipelines.sweep.early_end import early_end
 from pipelines.tasks.taken_tokenizer import with_tokenizer
 from pipelines.tracking.base import media_loggers
 from pipelines.tracking.earlier import set_aside_logs
@@ -135,6 +136,7 @@ def check_training(settings: Settings) -> None:
     if build(settings["hardware"], "hardware").sharded:
         refuse_ema_with_fsdp(trainer)
     callbacks(settings, "stage2")
+    early_end(settings, "stage2")
     build(settings["logger"], "logger", settings["trust"])
     recipe(settings["sampling"], settings["trust"])
 
@@ -179,7 +181,7 @@ def train_part(
     optimization = build(stage["optimization"], "stage2.optimization", trust)
     module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)
     data = StageData(train, validation, stage["batch_size"], seed, workers=0)
-    watchers = callbacks(settings, "stage2")
+    watchers = [*callbacks(settings, "stage2"), *early_end(settings, part.job)]
     if claim.take():
         set_aside_logs(run, part.job)
     if collectives.rank() == 0:
@@ -209,6 +211,7 @@ def train_part(
                 write_record(part.folder, settings)
             save_model(part.folder, part.kind, model, config, trust)
             for logger in media_loggers(loggers) if part.level is None else ():
+                logger.log_summary(metrics)
                 logger.log_lineage(prior_artifact(run), [codes_artifact(run)])
     collectives.barrier()
     return metrics

@@ -62,6 +62,10 @@ class MediaLogger(Logger):
         """Log an artifact and those that it was made from."""
         self.attempt(lambda: self.send_lineage(made, parents))
 
+    def log_summary(self, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of the model that a training ends with."""
+        self.attempt(lambda: self.send_summary(metrics))
+
     def save(self) -> None:
         """Write what the logger holds back."""
         self.attempt(super().save)
@@ -77,6 +81,9 @@ class MediaLogger(Logger):
     def send_histogram(self, key: str, counts: NDArray[np.int64], step: int) -> None:
         """Log ``counts [K]``; may raise anything."""
         raise NotImplementedError
+
+    def send_summary(self, metrics: Mapping[str, float]) -> None:
+        """Log a training's last metrics; may raise anything. Does nothing for a tracker that has no place for them."""
 
     def send_lineage(self, made: Artifact, parents: Sequence[Artifact]) -> None:
         """Log an artifact's lineage; may raise anything. Does nothing for a tracker without lineage."""

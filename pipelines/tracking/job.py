@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.config.overrides import key_of
 from pipelines.config.redaction import redact
+from pipelines.sweep.launch import Launch
 
 LONGEST_NAME = 120
 """Characters of a job's name; trackers refuse names of more than 128."""
@@ -51,9 +53,11 @@ class Job:
 
 
 def _name_in_sweep(sweep: str, job: str, overrides: Sequence[str]) -> str:
-    """``lr-3 stage1.optimization.learning_rate=0.001``: the sweep, the job, and what the command line says of it."""
+    """``lr-3 stage1.optimization.learning_rate=0.001``: the sweep, the job, and what it has of its own."""
+    keys = Launch.current().keys
     common = ("output=", "experiment=", "objective=", "logger", "hardware")
-    told = " ".join(override for override in overrides if not override.startswith(common))
+    swept = [override for override in overrides if key_of(override) in keys]
+    told = " ".join(swept or [override for override in overrides if not override.startswith(common)])
     return f"{sweep}-{job} {told}".strip()[:LONGEST_NAME]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from PIL.Image import Image
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from pipelines.distributed import collectives
+from pipelines.sweep.pruned import JobPruned
 from pipelines.tracking.base import MediaLogger, warn
 from pipelines.tracking.csv import MetricsFile
 from pipelines.tracking.job import Artifact, Job
@@ -73,6 +74,10 @@ class WandbRunLogger(MediaLogger, WandbLogger):
         heights = np.add.reduceat(counts, edges[:-1])
         self.experiment.log({key: wandb.Histogram(np_histogram=(heights, edges)), STEP: step})
 
+    def send_summary(self, metrics: Mapping[str, float]) -> None:
+        """Write metrics into the run's summary as ``objective=`` calls them: numbers by which runs are compared."""
+        self.experiment.summary.update({f"{self.stage}.{name}": value for name, value in metrics.items()})
+
     def send_lineage(self, made: Artifact, parents: Sequence[Artifact]) -> None:
         """Log an artifact as made from others. Offline only its fingerprint: wandb asks a server for the others."""
         run = self.experiment
@@ -131,6 +136,10 @@ class Wandb:
         try:
             yield [*loggers, WandbRunLogger(run, job.kind, self.log_model)]
             failed = False
+        except JobPruned as pruned:
+            run.summary["pruned"] = str(pruned)
+            failed = False
+            raise
         finally:
             _finish(run, int(failed))
 

@@ -70,6 +70,12 @@ def test_a_path_is_taken_as_it_is_given(key, value):
     assert OverridesParser.create().parse_override(argument).value() == value
 
 
+@pytest.mark.parametrize("value", ["stage2.nats > 3", "stage1.usage<-5e-2 after 10"])
+def test_a_condition_is_a_text(value):
+    (argument,) = as_given([f"stop_if={value}"])
+    assert OverridesParser.create().parse_override(argument).value() == value
+
+
 @pytest.mark.parametrize("value", ["0,1", "choice(0,1)", "range(0,2)"])
 def test_a_sweep_over_paths_takes_folders_that_are_called_by_numbers(value):
     (argument,) = as_given(["-m", f"model={value}"])[1:]

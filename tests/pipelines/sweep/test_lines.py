@@ -38,7 +38,7 @@ def test_a_job_is_told_by_its_number_and_what_is_swept_over(launch, tmp_path):
     sweep = {"number": 7, "overrides": ["seed=2", "n=3", "+stage2.label_dropout=1", "stage1/quantizer=fsq"]}
     assert first_line(sweep) == "job 7: seed=2 +stage2.label_dropout=1 stage1/quantizer=fsq"
     JobRecord(7, status="finished", passes={launch.name: [0.5]}).write(tmp_path)
-    said = last_line({**sweep, "folder": tmp_path}, 2.7845, 65.0)
+    said = last_line({**sweep, "folder": tmp_path}, "finished", 2.7845, 65.0)
     assert said == "job 7: finished, 2.7845, 1:05, 11 jobs left"
 
 

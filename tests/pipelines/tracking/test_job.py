@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.sweep.launch import Launch
 from pipelines.tracking.job import LONGEST_NAME, Job
 
 
@@ -28,6 +29,18 @@ def test_jobs_of_a_sweep_are_one_group_and_their_names_tell_what_differs(tmp_pat
     assert job.name == "lr-3 stage1.optimization.learning_rate=0.001 seed=2"
     settings["sweep"]["overrides"] = ["stage1.model.width=" + "1" * 200]
     assert len(Job.of(tmp_path / "lr" / "3", "stage1", settings).name) == LONGEST_NAME
+
+
+def test_what_is_swept_over_comes_into_the_name_before_all_else(tmp_path):
+    overrides = ["experiment=mnist5k", "stage1.model.width=8", "stage1/quantizer=fsq", "+stage2.model.layers=2"]
+    settings = {"sweep": {"folder": str(tmp_path / "s"), "number": 0, "overrides": overrides}}
+    Launch("1", 4, ("stage1/quantizer", "stage2.model.layers")).begin()
+    try:
+        assert (
+            Job.of(tmp_path / "s" / "0", "stage1", settings).name == "s-0 stage1/quantizer=fsq +stage2.model.layers=2"
+        )
+    finally:
+        Launch.end()
 
 
 def test_secrets_do_not_reach_trackers(tmp_path):

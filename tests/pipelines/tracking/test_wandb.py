@@ -31,6 +31,7 @@ def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
         loggers[1].log_image("samples", [Image.new("L", (4, 4))], 1)
         loggers[1].log_histogram("codebook", np.array([3, 0, 5]), 1)
         loggers[1].log_lineage(Artifact("tokenizer", "ab" * 32), [])
+        loggers[1].log_summary({"psnr": 19.5})
     import wandb
 
     assert wandb.run is None
@@ -49,6 +50,7 @@ def test_wandb_writes_offline_and_continues_its_run(job, monkeypatch):
     assert found["metrics"]["validation/usage_*"]["summary"] == {"max": True}
     assert found["summary"]["validation/psnr"] == {"max": 20.5}
     assert found["summary"]["validation/mse"] == {"min": 0.5}
+    assert found["summary"]["stage1.psnr"] == 19.5
     assert found["artifacts"] == []  # offline the files carry the fingerprints
     assert list(run.glob("files/media/images/*.png"))
     (kept,) = json.loads((job.folder / "logs" / "wandb_ids.json").read_text())["ids"].values()
@@ -198,6 +200,8 @@ def test_lineage_goes_online_with_the_files_fingerprints(tmp_path):
     assert (artifact.name, artifact.type) == ("prior-cdcdcdcdcdcd", "prior")
     assert artifact.metadata == {"fingerprint": "cd" * 32, "parents": ["ab" * 32]}
     assert list(artifact.manifest.entries) == ["config.yaml"]
+    WandbRunLogger(run, "stage2", log_model=False).log_lineage(made, [parent])
+    assert list(run.made[1].manifest.entries) == []
 
 
 class Online:

@@ -1,14 +1,23 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
+from pipelines.cli.arguments import as_given, without_hyphens
+from pipelines.config.schema import check_settings
 from pipelines.tracking.job import Job
+from pipelines.tracking.metrics import goal
 from pipelines.tracking.wandb_identity import run_id
+from tests.support.tiny import compose
 from tests.support.wandb_runs import inspect, runs
+
+PAGE = Path(__file__).parents[3] / "docs" / "tracking.md"
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +88,31 @@ def test_an_agents_run_is_the_stage_that_the_sweep_judges(tmp_path):
     assert found["stage1"]["id"] != "agent"
     assert not found["stage1"]["sweep_id"]
     assert {run["project"] for run in found.values()} == {"of-the-sweep"}
+
+
+@pytest.mark.parametrize("arguments", ["args_no_hyphens", "args"])
+def test_the_sweep_of_the_page_is_a_command_that_composes(arguments):
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    (sweep,) = (yaml.safe_load(text) for language, text in re.findall(r"```(yaml)\n(.*?)```", PAGE.read_text(), re.S))
+    drawn = {
+        "stage2.optimization.learning_rate": sweep["parameters"]["stage2.optimization.learning_rate"]["min"],
+        "stage2.model.width": sweep["parameters"]["stage2.model.width"]["values"][1],
+    }
+    assert set(drawn) == set(sweep["parameters"])
+    replaced = create_sweep_command_args({"args": {key: {"value": value} for key, value in drawn.items()}})
+    replaced["program"] = [sweep["program"]]
+    words = []
+    for word in create_sweep_command([word.replace("args_no_hyphens", arguments) for word in sweep["command"]]):
+        words += replaced[word[2:-1]] if word.startswith("${") else [word]  # as wandb's agent does it
+    assert words[:3] == ["python", "-m", "pipelines.run"]
+    settings = compose(*as_given(without_hyphens(words[3:])))
+    check_settings(settings, "config")
+    assert settings["stage2"]["optimization"]["learning_rate"] == drawn["stage2.optimization.learning_rate"]
+    assert settings["stage2"]["model"]["width"] == drawn["stage2.model.width"]
+    metric = sweep["metric"]
+    assert metric["name"].startswith("validation/")
+    assert {"minimize": "min"}[metric["goal"]] == goal(metric["name"].replace("validation/", "stage2."))
 
 
 @pytest.mark.slow
