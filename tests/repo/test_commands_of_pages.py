@@ -21,6 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 import pipelines
+from pipelines.cli.arguments import as_given
 from pipelines.config.schema import check_settings
 from tests.support.pages import MARKS, PAGES, ROOT, blocks, commands
 from tests.support.tiny import HIERARCHY, TINY, compose
@@ -153,7 +154,7 @@ def test_marked_commands_compose(command):
         if any(word.startswith("hydra/") and launcher in word for word in words):
             pytest.importorskip(f"hydra_plugins.hydra_{launcher}_{'sweeper' if launcher == 'optuna' else 'launcher'}")
     name = "config" if module in TRAINING else module.removeprefix("pipelines.")
-    for job in jobs(words):
+    for job in jobs(as_given(["-m", *words])[1:]):
         check_settings(compose(*job, command=name), name)
 
 
