@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from pipelines.config.overrides import key_of
 from pipelines.config.redaction import redact
 from pipelines.distributed import environment
 from pipelines.distributed.environment import first_process
+from pipelines.sweep.grid_order import grid_in_random_order
 from pipelines.sweep.launch import Launch
 from pipelines.sweep.records import read_records
 from pipelines.sweep.threads import share_processors
@@ -40,6 +42,7 @@ class SweepStart(Callback):
     folder: Path | None = None
     lock: FileLock | None = None
     environment: Mapping[str, str] = MappingProxyType({})
+    order = ExitStack()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note the folder, and forget jobs that an earlier launch could not start.
@@ -65,6 +68,8 @@ class SweepStart(Callback):
             raise SystemExit(f"error: {error}") from None
         Launch.of(config, overrides).begin()
         SweepStart.environment = share_processors(config.hydra)
+        if config.get("prune"):
+            SweepStart.order.enter_context(grid_in_random_order())
         SweepStart.folder = Path(config.hydra.sweep.dir).absolute()
         if (SweepStart.folder / "jobs").exists():
             SweepStart.lock = lock_launch(SweepStart.folder)
@@ -76,6 +81,7 @@ class SweepStart(Callback):
         """End the launch; gives the folder of the sweep that this process launched, once, or None."""
         folder, cls.folder = cls.folder, None
         Launch.end()
+        cls.order.close()
         for name in cls.environment:
             os.environ.pop(name, None)
         cls.environment = MappingProxyType({})

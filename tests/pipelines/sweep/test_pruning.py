@@ -6,11 +6,14 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from pytorch_lightning.trainer.states import TrainerFn
 
 from pipelines.run import main
 from pipelines.sweep import Median, SuccessiveHalving
 from pipelines.sweep.early_end import Condition, Prune, StopIf, early_end
+from pipelines.sweep.grid_order import grid_in_random_order
 from pipelines.sweep.pruned import JobPruned, noting_pruned
 from pipelines.sweep.records import read_records
 from stage1_vqvae.files import read_json
@@ -53,6 +56,19 @@ def test_successive_halving_takes_at_most_three_fifths_of_the_steps():
     shares = [sum(map(max, grid(SuccessiveHalving(), curves(12, seed)))) / (12 * STEPS) for seed in range(200)]
     assert sum(shares) / len(shares) < 0.45
     assert sum(share <= 0.6 for share in shares) >= 180  # an order from the worst to the best prunes least
+
+
+def test_a_grid_that_is_pruned_runs_in_a_random_order():
+    overrides = OverridesParser.create().parse_overrides(["a=1,2,3", "b=range(5)", "c=0"])
+    (listed,) = BasicSweeper.split_arguments(overrides, None)
+    with grid_in_random_order():
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        batches = BasicSweeper.split_arguments(overrides, 4)
+    assert jobs != listed
+    assert sorted(jobs) == sorted(listed)
+    assert [len(batch) for batch in batches] == [4, 4, 4, 3]
+    assert [job for batch in batches for job in batch] == jobs
+    assert BasicSweeper.split_arguments(overrides, None) == [listed]
 
 
 def test_a_rung_counts_once_and_from_the_first_validation_on():
@@ -177,9 +193,9 @@ def jobs(folder):
 
 @pytest.mark.slow
 def test_pruned_jobs_of_both_stages_are_marked_and_not_trained_again(monkeypatch, capfd, tmp_path):
-    """Jobs 0 and 1 share a tokenizer and end in stage two, 2 and 3 share one that ends."""
+    """Jobs 0 and 3 share a tokenizer and end in stage two, 1 and 2 share one that ends."""
     monkeypatch.chdir(tmp_path)
-    words = ["stage1.optimization.learning_rate=0.01,1e-9", "stage2.label_dropout=0.1,0.2", "objective=stage1.psnr"]
+    words = ["stage1.optimization.learning_rate=1e-9,0.01", "stage2.label_dropout=0.1,0.2", "objective=stage1.psnr"]
     rules = ["prune=halving", "prune.reduction=2", "stop_if=stage2.nats > 0"]
 
     def sweep(*words):
@@ -191,10 +207,10 @@ def test_pruned_jobs_of_both_stages_are_marked_and_not_trained_again(monkeypatch
     folder = tmp_path / "sweep"
     first = jobs(folder)
     assert {row["status"] for row in first.values()} == {"pruned"}
-    assert [" at step 3 (stop_if)" in first[job]["error"] for job in "0123"] == [True, True, False, False]
-    assert first["2"]["error"] == first["3"]["error"]
-    assert first["3"]["error"].endswith("at step 3, others are better")
-    assert "job 3: pruned: stage1.psnr" in said
+    assert [" at step 3 (stop_if)" in first[job]["error"] for job in "0123"] == [True, False, False, True]
+    assert first["1"]["error"] == first["2"]["error"]
+    assert first["2"]["error"].endswith("at step 3, others are better")
+    assert "job 2: pruned: stage1.psnr" in said
     assert "4 of 4 jobs were pruned" in said
     assert "did not finish" not in said
     assert 'class="best"' not in (folder / "sweep.html").read_text()
