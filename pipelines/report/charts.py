@@ -122,6 +122,42 @@ def frequency_chart(title: str, counts: NDArray[np.int64]) -> Chart:
     return Chart(title, legend, svg_element(title, figure, axes, []))
 
 
+@dataclass(frozen=True)
+class Place:
+    """A point of a chart of two metrics.
+
+    Attributes:
+        x: Of the horizontal metric.
+        y: Of the vertical one.
+        tone: Name of its colour.
+        text: What it shows when it is pointed at.
+    """
+
+    x: float
+    y: float
+    tone: str
+    text: str
+
+
+def scatter_chart(title: str, names: tuple[str, str], places: Sequence[Place], legend: Sequence[Key]) -> Chart:
+    """Draw points by two metrics.
+
+    Args:
+        title: Of the chart.
+        names: Of the horizontal and of the vertical metric.
+        places: At least one point; the first lie on top.
+        legend: What the tones mean.
+    """
+    figure, axes = _empty(names[0])
+    axes.set_ylabel(names[1], size=11, color=COLOURS["soft"])
+    axes.update_datalim([(place.x, place.y) for place in places])
+    axes.margins(0.06)
+    axes.autoscale_view()
+    _label_values(axes, None)
+    dots = [Dot(place.x, place.y, place.tone, place.text, True) for place in reversed(places)]
+    return Chart(title, tuple(legend), svg_element(title, figure, axes, dots))
+
+
 def thinned(points: Points, buckets: int = 200) -> list[tuple[int, float]]:
     """Points of a long curve for a screen: the lowest and the highest of every stretch, in order of steps."""
     items = sorted((step, value) for step, value in points.items() if math.isfinite(value))

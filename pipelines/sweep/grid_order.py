@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
 
@@ -17,6 +16,9 @@ def grid_in_random_order() -> Iterator[None]:
     Jobs are pruned if those before them were better. Values are often listed from the worst to the best, and then no
     job would be.
     """
+    # Not at the top: Hydra loads the modules of its plugins anew when it looks for them.
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
     split = BasicSweeper.split_arguments
 
     def shuffled(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from pipelines.sweep.groups import Group
 from pipelines.sweep.importance import importance
 from pipelines.sweep.naming import label, shortest, spread_of, status, value_of
 from pipelines.sweep.outcomes import Row, Sweep
+from pipelines.sweep.pareto import pareto_chart
 from pipelines.sweep.table import beside, seeds_of
 
 PICTURES = 60
@@ -33,6 +34,7 @@ class JobView:
         description: Its keys and values in a line.
         objective: Its value of the objective; empty where it has none.
         status: How it fared, in a word.
+        efficient: Whether no other job beats it by several objectives.
         problem: Why it did not finish; empty where it did.
         report: Its report, relative to the page; empty where there is none.
         grid: Its samples; None where there are none.
@@ -46,6 +48,7 @@ class JobView:
     description: str
     objective: str
     status: str
+    efficient: bool
     problem: str
     report: str
     grid: Path | None
@@ -72,7 +75,8 @@ def write_sweep_page(path: Path, sweep: Sweep, groups: Sequence[Group]) -> None:
         sweep: What it shows.
         groups: Jobs that differ in their seeds alone, the best mean first; empty where there are none.
     """
-    jobs = {row.record.number: view(sweep, row) for row in sweep.rows}
+    efficient = sweep.efficient
+    jobs = {row.record.number: view(sweep, row, efficient) for row in sweep.rows}
     keys = list(dict.fromkeys(key for group in groups for key in group.values))
     write_page(
         path,
@@ -86,6 +90,7 @@ def write_sweep_page(path: Path, sweep: Sweep, groups: Sequence[Group]) -> None:
         groups=[group_view(sweep, groups, group, keys, jobs) for group in groups],
         group_keys=shortest(keys),
         curves=learning_curves(sweep, groups),
+        front=pareto_chart(sweep, efficient),
         importance=[(key, share) for key, share in importance(sweep).items()],
         pictures=[job for job in jobs.values() if job.grid or job.problem][:PICTURES],
         inline=INLINE,
@@ -93,8 +98,8 @@ def write_sweep_page(path: Path, sweep: Sweep, groups: Sequence[Group]) -> None:
     )
 
 
-def view(sweep: Sweep, row: Row) -> JobView:
-    """A job as the page shows it."""
+def view(sweep: Sweep, row: Row, efficient: Container[int]) -> JobView:
+    """A job as the page shows it, by the numbers of the jobs that no other one beats."""
     number = row.record.number
     folder = sweep.folder / str(number)
     grid, report = folder / "samples" / "grid.png", folder / "report.html"
@@ -106,6 +111,7 @@ def view(sweep: Sweep, row: Row) -> JobView:
         description=label({key: row.values.get(key, "–") for key in sweep.varied}),
         objective=value_of(row, sweep.objective),
         status=row.record.status,
+        efficient=number in efficient,
         problem="" if row.finished else status(row.record),
         report=f"{number}/report.html" if report.exists() else "",
         grid=grid if grid.exists() and row.finished else None,

@@ -21,6 +21,7 @@ from pipelines.config.overrides import key_of
 from pipelines.config.redaction import redact
 from pipelines.distributed import environment
 from pipelines.distributed.environment import first_process
+from pipelines.sweep.composition import composed_once
 from pipelines.sweep.grid_order import grid_in_random_order
 from pipelines.sweep.launch import Launch
 from pipelines.sweep.records import read_records
@@ -42,7 +43,7 @@ class SweepStart(Callback):
     folder: Path | None = None
     lock: FileLock | None = None
     environment: Mapping[str, str] = MappingProxyType({})
-    order = ExitStack()
+    changes = ExitStack()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note the folder, and forget jobs that an earlier launch could not start.
@@ -69,7 +70,9 @@ class SweepStart(Callback):
         Launch.of(config, overrides).begin()
         SweepStart.environment = share_processors(config.hydra)
         if config.get("prune"):
-            SweepStart.order.enter_context(grid_in_random_order())
+            SweepStart.changes.enter_context(grid_in_random_order())
+        if runs_a_grid_here(config.hydra):
+            SweepStart.changes.enter_context(composed_once())
         SweepStart.folder = Path(config.hydra.sweep.dir).absolute()
         if (SweepStart.folder / "jobs").exists():
             SweepStart.lock = lock_launch(SweepStart.folder)
@@ -81,7 +84,7 @@ class SweepStart(Callback):
         """End the launch; gives the folder of the sweep that this process launched, once, or None."""
         folder, cls.folder = cls.folder, None
         Launch.end()
-        cls.order.close()
+        cls.changes.close()
         for name in cls.environment:
             os.environ.pop(name, None)
         cls.environment = MappingProxyType({})
@@ -89,6 +92,12 @@ class SweepStart(Callback):
             cls.lock.release()
             cls.lock = None
         return folder
+
+
+def runs_a_grid_here(config: DictConfig) -> bool:
+    """Whether all jobs of a sweep are known from the start and run in this process, one after another."""
+    parts = ((config.sweeper, "BasicSweeper"), (config.launcher, "BasicLauncher"))
+    return all(str(part._target_).endswith(name) for part, name in parts)
 
 
 def check_keys(overrides: Sequence[Override]) -> None:

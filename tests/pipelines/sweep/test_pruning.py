@@ -6,7 +6,6 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pytorch_lightning.trainer.states import TrainerFn
 
@@ -59,6 +58,8 @@ def test_successive_halving_takes_at_most_three_fifths_of_the_steps():
 
 
 def test_a_grid_that_is_pruned_runs_in_a_random_order():
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # which Hydra loads anew
+
     overrides = OverridesParser.create().parse_overrides(["a=1,2,3", "b=range(5)", "c=0"])
     (listed,) = BasicSweeper.split_arguments(overrides, None)
     with grid_in_random_order():

@@ -326,11 +326,18 @@ def test_jobs_that_no_other_one_beats_are_marked(tmp_path):
     assert sweep.efficient == expected == {0, 1, 4}
     rows = {int(row["job"]): row for row in csv.DictReader(io.StringIO(as_csv(sweep)))}
     assert {number for number, row in rows.items() if row["pareto"] == "1"} == expected
+    write_sweep_page(tmp_path / "sweep.html", sweep, [])
+    page = (tmp_path / "sweep.html").read_text()
+    dots = re.findall(r'class="dot (a|faint) marked".*?<title>job (\d+): ', page)
+    assert {int(number): tone for tone, number in dots} == {n: "a" if n in expected else "faint" for n in range(5)}
+    assert page.count("<td>yes</td>") == len(expected)
 
 
 def test_one_objective_marks_none(folder):
     assert Sweep.read(folder).efficient == set()
     assert "pareto" not in as_csv(Sweep.read(folder))
+    write_sweep_page(folder / "sweep.html", Sweep.read(folder), [])
+    assert "Pareto" not in (folder / "sweep.html").read_text()
 
 
 def test_a_page_of_many_jobs_holds_the_samples_of_the_best_alone(tmp_path):
