@@ -37,7 +37,16 @@ class Runner:
         """Images float32 ``[B, C, H, W]`` in [0, 1] of codes ``[B, T]``."""
         return self.run("decoder", codes)[0]
 
-    def sample(self, labels: Any, seed: int = 0, temperature: float = 1.0, guidance: float = 1.0) -> Array:
+    def sample(
+        self,
+        labels: Any,
+        seed: int = 0,
+        temperature: float = 1.0,
+        guidance: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+    ) -> Array:
         """Codes ``[B, T]`` for classes ``[B]``, -1 for none. Temperature 0 takes the likeliest code."""
         labels, classes = np.asarray(labels, np.int64), self.config["num_classes"]
         labels = np.where(labels < 0, classes, labels)
@@ -57,11 +66,26 @@ class Runner:
             if temperature == 0:
                 codes[:, t] = logits.argmax(1)
                 continue
-            logits = logits.astype(np.float64) / temperature
-            weights = np.exp(logits - logits.max(1, keepdims=True)).cumsum(1)
+            kept = truncated(logits / np.float32(temperature), top_k, top_p, min_p).astype(np.float64)
+            weights = np.exp(kept - kept.max(1, keepdims=True)).cumsum(1)
             drawn = (weights <= noise[:, t, None] * weights[:, -1:]).sum(1)
             codes[:, t] = drawn.clip(max=logits.shape[1] - 1)
         return codes
+
+
+def truncated(logits: Array, top_k: int | None, top_p: float | None, min_p: float | None) -> Array:
+    """Logits ``[B, K]`` with -inf for codes that top-k, top-p and min-p drop, one after another."""
+    if top_k is not None and top_k < logits.shape[1]:
+        logits = np.where(logits < -np.sort(-logits, 1)[:, top_k - 1 : top_k], -np.inf, logits)
+    if top_p is not None and top_p < 1:
+        shares = np.exp(logits - np.logaddexp.reduce(logits, 1, keepdims=True))
+        ordered = -np.sort(-shares, 1)
+        held = ordered.cumsum(1, dtype=np.float64)
+        last = (held < held[:, -1:] * top_p).sum(1, keepdims=True)  # the first code by which the share is held
+        logits = np.where(shares < np.take_along_axis(ordered, last, 1), -np.inf, logits)
+    if min_p:
+        logits = np.where(logits < logits.max(1, keepdims=True) + np.log(np.float32(min_p)), -np.inf, logits)
+    return logits
 
 
 if __name__ == "__main__":

@@ -18,6 +18,14 @@ from stage2_prior.transformer.model import Transformer
 from tests.support.small_priors import LAYOUT, build
 from tests.support.tiny import compose
 
+CUT = (
+    {"top_k": 3},
+    {"top_p": 0.6, "temperature": 0.8},
+    {"min_p": 0.5, "temperature": 1.3},
+    {"top_k": 12, "top_p": 0.9, "min_p": 0.1},
+)
+"""Settings that drop codes."""
+
 
 def drawn_by_steps(prior, labels):
     """Greedy codes of a prior by the step that is exported."""
@@ -39,6 +47,7 @@ def test_the_runner_draws_our_codes(tiny_run, tmp_path):
     pixels = np.random.default_rng(0).random((5, 1, 28, 28), dtype=np.float32)
     greedy = {"temperature": 0, "guidance": 1.0, "min_p": None}
     ours = generator.sample(5, **greedy)
+    plain = {"guidance": 1.0, "top_k": None, "top_p": None, "min_p": None}
     guided = generator.sample(3, seed=4, guidance=2.0, min_p=None)
     np.savez(
         tmp_path / "ours.npz",
@@ -48,6 +57,10 @@ def test_the_runner_draws_our_codes(tiny_run, tmp_path):
         codes=ours.codes.numpy(),
         decoded=ours.images.numpy(),
         guided=guided.codes.numpy(),
+        **{
+            f"cut_{index}": generator.sample(8, seed=5, **{**plain, **how}).codes.numpy()
+            for index, how in enumerate(CUT)
+        },
     )
     # In a process without torch: the runner needs numpy and onnxruntime alone.
     code = (
@@ -59,6 +72,9 @@ def test_the_runner_draws_our_codes(tiny_run, tmp_path):
         "assert np.array_equal(codes, ours['codes'])\n"
         "assert np.abs(runner.decode(codes) - ours['decoded']).max() < 1e-5\n"
         "assert np.array_equal(runner.sample(ours['labels'][:3], seed=4, guidance=2.0), ours['guided'])\n"
+        f"for index, how in enumerate({CUT}):\n"
+        "    drawn = runner.sample([0, 1, 2, 3, 4, 5, 6, 7], seed=5, **how)\n"
+        "    assert np.array_equal(drawn, ours[f'cut_{index}']), how\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "ours.npz")], cwd=folder, check=True)
@@ -66,6 +82,22 @@ def test_the_runner_draws_our_codes(tiny_run, tmp_path):
         [sys.executable, "runner.py", "2", "3"], cwd=folder, check=True, capture_output=True, text=True
     )
     assert shown.stdout == "images.npy: (2, 1, 28, 28)\n"
+
+
+def test_what_the_runner_drops():
+    pytest.importorskip("onnxruntime")
+    from pipelines.exporting.runner import truncated
+
+    shares = np.array([[0.4, 0.05, 0.3, 0.25], [0.25, 0.25, 0.25, 0.25]], np.float32)
+    logits = np.log(shares)
+    kept = lambda *how: np.isfinite(truncated(logits, *how)).tolist()  # noqa: E731
+    every, third = [True] * 4, [True, False, True, True]
+    assert kept(None, None, None) == [every, every]
+    assert kept(2, None, None) == [[True, False, True, False], every]  # those as likely as the last one stay
+    assert kept(None, 0.75, None) == [third, every]
+    assert kept(None, 0.65, None) == [[True, False, True, False], every]
+    assert kept(None, None, 0.5) == [third, every]
+    assert kept(3, 0.5, 0.9) == [[True, False, False, False], every]
 
 
 def test_torch_export(tiny_hierarchy, tmp_path):
