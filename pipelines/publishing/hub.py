@@ -6,16 +6,24 @@ Nothing is sent unless :func:`upload` is called. A login is the hub's own (``hf 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from stage1_vqvae.files import write_json
 
 PREFIX = "hf://"
 """What a model's name on the hub begins with, where a folder may stand too: ``model=hf://user/name``."""
 
 DOWNLOADED = Path("runs", "hf")
 """Folder for the runs' folders of models that commands download."""
+
+NOTES = Path(".cache", "huggingface")
+"""In a folder, where the hub's client notes what it has downloaded."""
+
+WHOLE = NOTES / "whole.json"
+"""Written when all files of one commit are there: without it a folder is not taken for a model."""
 
 KEYS = ("model", "tokenizer")
 """Keys of commands that name a run."""
@@ -27,6 +35,10 @@ REPLACED = ("tokenizer/*", "prior/*", "samples.png")
 """Files that are removed from a repository where the folder that is sent has them no longer."""
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+
+
+class Unreachable(ValueError):
+    """The hub cannot be reached."""
 
 
 def is_on_hub(name: Any) -> bool:
@@ -64,7 +76,8 @@ def with_local_models(settings: Mapping[str, Any]) -> dict[str, Any]:
 def as_run_folder(name: str) -> Path:
     """Download a model of the hub into a run's folder, to which commands write as to any other.
 
-    Where the hub cannot be reached the folder is taken as it is.
+    What was downloaded before and is no longer in the repository is removed. Where the hub cannot be reached the folder
+    is taken as it is.
 
     Args:
         name: ``hf://user/name``, with ``@revision`` behind it where it is not the newest.
@@ -76,9 +89,45 @@ def as_run_folder(name: str) -> Path:
 
     repo, revision = repository(name)
     folder = DOWNLOADED / (repo if revision is None else f"{repo}@{revision.replace('/', '-')}")
-    found = download(repo, revision, local_dir=folder)
+    whole = folder / WHOLE
+    try:
+        commit, names = contents(repo, revision)
+    except Unreachable:
+        if not whole.exists():
+            raise
+    else:
+        whole.unlink(missing_ok=True)
+        download(repo, commit, local_dir=folder)
+        remove_dropped(folder, names)
+        write_json(whole, {"commit": commit})
     console.print(f"{name}: in {folder}")
-    return found
+    return folder.absolute()
+
+
+def contents(repo: str, revision: str | None) -> tuple[str | None, set[str]]:
+    """The commit that a revision is, and the names of its files.
+
+    Raises:
+        ValueError: If there is no such repository or revision, or, of class :class:`Unreachable`, no network.
+    """
+    from huggingface_hub import HfApi
+
+    with said_in_one_line(repo, revision):
+        found = HfApi().model_info(repo, revision=revision)
+    return found.sha, {each.rfilename for each in found.siblings or ()}
+
+
+def remove_dropped(folder: Path, names: Collection[str]) -> None:
+    """Remove what the hub's client once downloaded into a folder and the repository no longer has.
+
+    What else lies there, such as results of commands, stays.
+    """
+    kept = folder / NOTES / "download"
+    for note in [*kept.rglob("*.metadata")]:
+        name = note.relative_to(kept).as_posix().removesuffix(".metadata")
+        if name not in names:
+            (folder / name).unlink(missing_ok=True)
+            note.unlink()
 
 
 def download(repo: str, revision: str | None = None, **options: Any) -> Path:
@@ -148,4 +197,6 @@ def said_in_one_line(repo: str, revision: str | None) -> Iterator[None]:
         network = type(error).__module__.startswith("httpx")  # which of its versions the hub's client uses, it decides
         if not (network or isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled)):
             raise
-        raise ValueError(f"{repo}: the hub cannot be reached, and no copy is here: try again with a network") from error
+        raise Unreachable(
+            f"{repo}: the hub cannot be reached, and no copy is here: try again with a network"
+        ) from error

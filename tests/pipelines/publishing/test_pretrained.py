@@ -195,7 +195,17 @@ def test_to_the_hub_and_back(run, tmp_path, monkeypatch):
 
         upload(generator.save_pretrained("alone", part="tokenizer", license="mit"), "anna/digits", None, None)
         assert not [name for name in hub.repositories["anna/digits"][-1] if name.startswith("prior")]
+        (here / "prior" / "notes.txt").write_text("mine")
+        assert with_local_models({"model": "hf://anna/digits"})["model"] == str(here)
+        # What was dropped there goes here; what was made here stays.
+        assert files(here / "prior") == ["notes.txt"]
+        assert (here / "samples" / "n4_seed2" / "images.npz").exists()
+        assert json.loads((here / "config.json").read_text())["part"] == "tokenizer"
     # Without the hub the folder that is here serves.
     assert with_local_models({"model": "hf://anna/digits"})["model"] == str(here)
+    # One that was not downloaded to its end does not.
+    (here / ".cache" / "huggingface" / "whole.json").unlink()
+    with pytest.raises(ValueError, match=r"anna/digits: the hub cannot be reached, and no copy is here"):
+        with_local_models({"model": "hf://anna/digits"})
     with pytest.raises(ValueError, match=r"anna/other: the hub cannot be reached, and no copy is here"):
         Generator.from_pretrained("anna/other")
