@@ -2,6 +2,7 @@ from .inpainting import complete_images as complete_images
 from .inpainting import held_codes as held_codes
 from .precision import release as release
 from .sampler import Drawn as Drawn
+from .sampler import image_noise as image_noise
 from .sampler import sample as sample
 from .sampler import sample_images as sample_images
 from .settings import SamplingSettings as SamplingSettings
