@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pipelines.inputs.images import images_of
+from pipelines.playground.neighbours import Neighbours
 from pipelines.playground.words import command_of, python_of
 from pipelines.samples import Samples
 from pipelines.tracking.image_grid import grid
@@ -64,6 +66,7 @@ class Actions:
     most: int = MOST
     patches: dict[tuple[int, int], Image.Image] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    neighbours: Neighbours | None = None
     folder: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="vqvae-play-")
     )
@@ -113,6 +116,32 @@ class Actions:
         whole = torch.nn.functional.pad(codes, (0, length - codes.shape[1]))
         images = pixels(self.generator.decode(whole))
         return Result(picture_of(images), said=f"Drawing: code {codes.shape[1]} of {length} …")
+
+    def nearest(self, arrays: str | None) -> Result:
+        """Samples above the training images that are nearest to them.
+
+        Args:
+            arrays: Of a result's files the one of arrays; None before there is any.
+
+        Raises:
+            ValueError: If there is none, or the training images are not where they were.
+        """
+        if arrays is None:
+            raise ValueError("Draw images first.")
+        origin = self.generator.origin
+        if origin is None:
+            raise ValueError("The generator was not loaded from a run, which knows its training images.")
+        images = np.load(arrays)["images"]
+        with self.lock:
+            self.neighbours = self.neighbours or Neighbours(origin.run, origin.trust)
+            found = self.neighbours.of(images)
+        errors, psnr = found.errors, -10 * np.log10(np.maximum(found.errors, 1e-12))
+        among = f"{found.among}" if found.among == found.of else f"the first {found.among} of {found.of}"
+        said = (
+            f"Below each image the nearest of {among} training images, by their pixels: "
+            f"{psnr[errors.argmin()]:.1f} dB PSNR for the nearest pair, {np.median(psnr):.1f} dB in the middle."
+        )
+        return Result(pairs_of(images, found.images), said=said)
 
     def one(self, seed: int) -> Image.Image:
         """A new image by itself."""
@@ -273,6 +302,14 @@ def pixels(images: Tensor) -> NDArray[np.uint8]:
     """Images ``[B, C, H, W]`` in [0, 1] as uint8 ``[B, H, W, C]``."""
     found: NDArray[np.uint8] = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return found
+
+
+def pairs_of(images: NDArray[np.uint8], partners: NDArray[np.uint8]) -> Image.Image:
+    """Images above their partners, both uint8 ``[B, H, W, C]``, in rows of up to 8."""
+    columns = min(len(images), 8)
+    blank = np.full_like(images[:1], 255).repeat(-len(images) % columns, 0)
+    both = np.stack([np.concatenate([each, blank]) for each in (images, partners)])
+    return grid(rearrange(both, "two (r c) ... -> (r two c) ...", c=columns), columns)
 
 
 def picture_of(images: NDArray[np.uint8]) -> Image.Image:

@@ -21,6 +21,9 @@ CANVAS = 384
 
 CODES = "The codes of the first image, each as it looks by itself:"
 
+PLAIN: dict[str, Any] = {"type": "pil", "format": "png", "interactive": False, "buttons": [], "show_label": False}
+"""How pictures are shown."""
+
 THEME = Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 """With fonts of the system: the page loads nothing from elsewhere."""
 
@@ -63,6 +66,10 @@ def sample_tab(actions: Actions) -> None:
                 min_p = gr.Slider(0, 1, usual.min_p or 0, step=0.01, label="Min-p; 0 is off")
         with gr.Column(scale=2, min_width=280):
             shown = outputs("The codes of the first image, as each looks by itself")
+            arrays = gr.State(None)
+            search = gr.Button("Nearest training images", visible=False)
+            said = gr.Markdown(visible=False)
+            pairs = gr.Image(label="Images above their nearest training images", visible=False, **PLAIN)
 
     def draw(
         label: str, n: int, seed: int, temperature: float, guidance: float, top_k: int, top_p: float, min_p: float
@@ -76,10 +83,18 @@ def sample_tab(actions: Actions) -> None:
         }
         changed = {name: value for name, value in settings.items() if value != getattr(usual, name)}
         for result in said_on_the_page(lambda: actions.sample(None if label == ALL else label, n, seed, changed)):
-            yield components(result)
+            npz = result.files[1] if result.files else None
+            yield [*components(result), npz, gr.update(visible=npz is not None), *[gr.update(visible=False)] * 2]
+
+    def nearest(npz: str | None) -> list[Any]:
+        (result,) = said_on_the_page(lambda: iter([actions.nearest(npz)]))
+        return [gr.update(value=result.said, visible=True), gr.update(value=result.picture, visible=True)]
 
     given = [label, n, seed, temperature, guidance, top_k, top_p, min_p]
-    button.click(draw, given, shown, concurrency_id="model", show_progress="minimal")
+    changed_by_drawing = [*shown, arrays, search, said, pairs]
+    button.click(draw, given, changed_by_drawing, concurrency_id="model", show_progress="minimal")
+    seed.submit(draw, given, changed_by_drawing, concurrency_id="model", show_progress="minimal")
+    search.click(nearest, arrays, [said, pairs], concurrency_id="model", show_progress="minimal")
 
 
 def complete_tab(actions: Actions) -> None:
@@ -142,14 +157,13 @@ def class_choice(generator: Any, first: str) -> gr.Dropdown:
 
 def outputs(codes: str) -> list[Any]:
     """What every action shows: images, a sentence, codes, downloads, and how to make them."""
-    plain: dict[str, Any] = {"type": "pil", "format": "png", "interactive": False, "buttons": [], "show_label": False}
-    picture = gr.Image(label="Images", **plain)
+    picture = gr.Image(label="Images", **PLAIN)
     said = gr.Markdown()
     with gr.Row():
         png = gr.DownloadButton("Download PNG", visible=False)
         npz = gr.DownloadButton("Download NPZ", visible=False)
     title = gr.Markdown(visible=False)
-    patches = gr.Image(label=codes, visible=False, **plain)
+    patches = gr.Image(label=codes, visible=False, **PLAIN)
     recipe = gr.Code(label="The same by a command, or from Python", language="shell", visible=False, interactive=False)
     return [picture, said, png, npz, title, patches, recipe]
 
