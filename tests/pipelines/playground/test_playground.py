@@ -1,5 +1,6 @@
 """The page's actions, and the page itself in a browser without a screen."""
 
+import os
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from pipelines.playground import neighbours
 from pipelines.playground.actions import Actions
 from pipelines.tracking.image_grid import grid
 from pipelines.training.images import open_images, run_data
+from tests.support.pages import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,27 @@ def test_requests_are_bounded(actions):
         actions.reconstruct(Image.new("L", (5000, 2)))
     with pytest.raises(ValueError, match="Paint over"):
         actions.complete(Image.new("L", (28, 28)), torch.zeros(28, 28, dtype=torch.bool).numpy(), 1, None, 0)
+
+
+@pytest.mark.slow
+def test_in_a_notebook(tiny_run, tmp_path):
+    pytest.importorskip("gradio")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    texts = (
+        f"from pipelines import Generator\npage = Generator.load({str(tiny_run)!r}, device='cpu').play()",
+        "from urllib.request import urlopen\nprint(urlopen(page.local_url).status, page.local_url)\npage.close()",
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in texts])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    client = nbclient.NotebookClient(
+        book, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute(env=environment)
+    opened, asked = book.cells
+    (said,) = [output.text for output in asked.outputs if output.output_type == "stream" and "200" in output.text]
+    address = said.split()[1]
+    shown = [output.data.get("text/html", "") for output in opened.outputs if "data" in output]
+    assert any(f'<iframe src="{address}"' in html for html in shown), opened.outputs
 
 
 def reach(tab, name, most=40):
