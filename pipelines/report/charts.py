@@ -66,6 +66,13 @@ class Chart:
     svg: str
 
 
+DRAWN: dict[str, Chart] = {}
+"""Charts by what they show: jobs of a sweep that share a tokenizer have those of stage one in common."""
+
+MOST_DRAWN = 64
+"""Charts that are kept."""
+
+
 def line_chart(
     title: str,
     curves: Sequence[Curve],
@@ -82,6 +89,21 @@ def line_chart(
         references: Values to compare with.
         text: Writes a value, for the legend and for points that are pointed at.
     """
+    shown = repr((title, curves, scale, references, text))
+    if shown not in DRAWN:
+        if len(DRAWN) == MOST_DRAWN:
+            DRAWN.clear()
+        DRAWN[shown] = _draw_lines(title, curves, scale, references, text)
+    return DRAWN[shown]
+
+
+def _draw_lines(
+    title: str,
+    curves: Sequence[Curve],
+    scale: Scale,
+    references: Sequence[ReferenceLine],
+    text: Callable[[float], str],
+) -> Chart:
     figure, axes = _empty("step")
     for line in references:
         axes.axhline(line.value, color=COLOURS[line.tone], linestyle=(0, (4, 3)), linewidth=1.2)
