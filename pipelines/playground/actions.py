@@ -234,7 +234,8 @@ class Actions:
         """Codes ``[T]`` of an image, grid beside grid: what each code looks like by itself, and its number."""
         grids = self.generator.layout.split(codes[None])
         heights, widths = zip(*((part.shape[1], part.shape[2]) for part in grids), strict=True)
-        sheet = Image.new("RGB", ((sum(widths) + len(widths) - 1) * CELL, max(heights) * CELL), "white")
+        # See-through between the codes: the page is light or dark.
+        sheet = Image.new("RGBA", ((sum(widths) + len(widths) - 1) * CELL, max(heights) * CELL))
         left = 0
         for index, part in enumerate(grids):
             for row, line in enumerate(part[0].tolist()):

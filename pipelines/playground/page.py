@@ -144,7 +144,7 @@ def reconstruct_tab(actions: Actions) -> None:
 
     def reconstruct(image: Image.Image | None) -> list[Any]:
         (result,) = said_on_the_page(lambda: iter([actions.reconstruct(image)]))
-        return components(result)
+        return components(result, "Its codes, each as it looks by itself:")
 
     button.click(reconstruct, image, shown, concurrency_id="model", show_progress="minimal")
 
@@ -168,15 +168,15 @@ def outputs(codes: str) -> list[Any]:
     return [picture, said, png, npz, title, patches, recipe]
 
 
-def components(result: Result) -> list[Any]:
-    """Values of :func:`outputs`."""
+def components(result: Result, title: str = CODES) -> list[Any]:
+    """Values of :func:`outputs`, with a title above the codes."""
     png, npz = result.files or (None, None)
     return [
         result.picture,
         result.said,
         gr.update(value=png, visible=png is not None),
         gr.update(value=npz, visible=npz is not None),
-        gr.update(value=CODES, visible=result.codes is not None),
+        gr.update(value=title, visible=result.codes is not None),
         gr.update(value=result.codes, visible=result.codes is not None),
         gr.update(value=result.recipe, visible=bool(result.recipe)),
     ]
