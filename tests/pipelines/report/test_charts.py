@@ -162,3 +162,11 @@ def test_a_command_that_writes_a_page_loads_what_draws_it_no_sooner(library):
         "assert sys.argv[1] not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, library], check=True)
+
+
+def test_a_chart_of_the_same_is_drawn_once():
+    def draw(value):
+        return line_chart("loss", [Curve("training", {1: 2.0, 2: value}, "a")])
+
+    assert draw(1.0) is draw(1.0)
+    assert draw(1.0) is not draw(1.0 + 1e-9)

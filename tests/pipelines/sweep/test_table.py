@@ -333,6 +333,27 @@ def test_jobs_that_no_other_one_beats_are_marked(tmp_path):
     assert page.count("<td>yes</td>") == len(expected)
 
 
+def test_a_pruned_job_is_marked_and_never_the_best(tmp_path):
+    for number, nats in enumerate((1.0, 2.0, 3.0)):
+        why = ("pruned", "stage2.nats 1 at step 10, others are better") if number == 0 else ("finished", None)
+        JobRecord(number, [f"x.y={number}", f"prune={number}"], *why).write(tmp_path)
+        finish(tmp_path, number, nats, curve=[(10, nats + 1), (20, nats)])
+    with console.capture() as said:
+        write_results(tmp_path)
+    assert "1 of 3 jobs were pruned" in said.get()
+    assert "did not finish" not in said.get()
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
+    assert [(row["job"], row["status"]) for row in rows] == [("1", "finished"), ("2", "finished"), ("0", "pruned")]
+    assert rows[2]["error"] == "stage2.nats 1 at step 10, others are better"
+    sweep = Sweep.read(tmp_path)
+    assert sweep.varied == ["x.y"]  # what ends jobs early tells no jobs apart
+    assert [key.name for key in learning_curves(sweep, []).legend] == ["job 1", "job 2", "job 0"]
+    page = (tmp_path / "sweep.html").read_text()
+    assert "2 of 3 jobs finished, 1 pruned" in page
+    (best,) = re.findall(r'<tr class="best">(.*?)</tr>', page, re.DOTALL)
+    assert '<td class="number right">2</td>' in best
+
+
 def test_one_objective_marks_none(folder):
     assert Sweep.read(folder).efficient == set()
     assert "pareto" not in as_csv(Sweep.read(folder))
