@@ -8,7 +8,7 @@ lock() {
     local file=$1 title=$2
     shift 2
     uv pip compile pyproject.toml --quiet --python-version 3.11 --constraints constraints.txt --generate-hashes \
-        --extra dev --extra sweep --extra cluster --extra tensorboard --extra lite0 \
+        --extra dev --extra sweep --extra cluster --extra tensorboard --extra lite0 --extra onnx \
         --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file "requirements/$file" "$@" >/dev/null
     { printf '# %s. Written by requirements/lock.sh.\n' "$title"; cat "requirements/$file"; } >"requirements/$file.new"
     mv "requirements/$file.new" "requirements/$file"

@@ -34,6 +34,7 @@ from pipelines.cli.mistakes import AlreadySaid, explain
 from pipelines.cli.output import lasting_output
 from pipelines.cli.signals import STOPPED, stoppable
 from pipelines.config.conf import CONF, groups, options
+from pipelines.config.hydra_versions import VERSION_BASE, register_resolver
 from pipelines.config.schema import check_settings
 from pipelines.config.settings import Settings, plain_settings
 from pipelines.distributed import environment
@@ -90,7 +91,7 @@ def command(config_name: str, task: str) -> Callable[[], None]:
             end_job(traceback.format_exc(), sweep, debug=False)
 
     job.__name__ = name = task.partition(":")[2]
-    app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
+    app = hydra.main(**VERSION_BASE, config_path=str(CONF), config_name=config_name)(job)
 
     def main() -> None:
         with lasting_output(), stoppable():
@@ -108,7 +109,7 @@ def start(config_name: str, app: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what is wrong; it is said here
     os.environ["VQVAE_PRIOR_TMP"] = str(environment.temporary_folder())  # for conf/hydra, also in jobs elsewhere
     sys.argv[1:] = as_given(without_hyphens(sys.argv[1:]))
-    OmegaConf.register_new_resolver("choices", choices, replace=True)  # for the text of --help
+    register_resolver("choices", choices)  # for the text of --help
     try:
         refuse_hydras_folders(sys.argv[1:])
         refuse_nameless_options(sys.argv[1:])

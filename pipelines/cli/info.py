@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from pipelines.config.conf import CONF, comments, groups, options
+from pipelines.config.hydra_versions import VERSION_BASE
 from pipelines.config.schema import SAMPLING, keys_of_command
 from pipelines.config.signatures import Argument, Signature, read_signature
 from pipelines.config.types import name_of
@@ -46,7 +47,7 @@ def show_info(config_name: str, arguments: Sequence[str]) -> None:
     words = [word for word in arguments if not word.startswith("-")]
     overrides = [word for word in words if "=" in word]
     wanted = [word for word in words if "=" not in word]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose(config_name, overrides, return_hydra_config=True)
     choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))

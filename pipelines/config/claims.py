@@ -17,6 +17,9 @@ from stage1_vqvae.files import check_writable, read_yaml, write_yaml
 SETTINGS = "settings.yaml"
 """Name of the file that says what made the things beside it."""
 
+EARLIER = "earlier_settings.yaml"
+"""Beside it: the settings of fewer steps that the work began with, a list, where the training was made longer."""
+
 IMAGES, STORES = "images", "stores"
 CONTENT = (IMAGES, STORES)
 """Keys of what was read: count and digest of each split's images, and the digest of its codes. Version 0.1.0 did not
@@ -43,6 +46,7 @@ class Claim:
         defaults: Values of keys that an earlier version did not write.
         trust: Further packages whose classes may be named.
         names: What keys of the settings are called on the command line, where it is something else.
+        stage: Whose trainer's ``max_steps`` may be raised, ``stage1`` say: the training goes on from its checkpoints.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class Claim:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     trust: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    stage: str | None = None
 
     def check(self) -> None:
         """Find out whether these settings made what is there.
@@ -70,7 +75,7 @@ class Claim:
                 f"give another output=, or remove {self._removal()}"
             )
         for path in kept:
-            if difference := self.differences(read_yaml(path)):
+            if difference := self._refused(read_yaml(path)):
                 more = f"; and {len(difference) - 3} more" if len(difference) > 3 else ""
                 of_images = all(line.startswith(f"{IMAGES}, ") for line in difference)
                 raise ValueError(
@@ -89,17 +94,38 @@ class Claim:
             OSError: If nothing can be written there.
         """
         self.check()
-        new = not any(path.exists() and not self.differences(read_yaml(path)) for path in self._kept())
+        new = not any(path.exists() and not self._refused(read_yaml(path)) for path in self._kept())
         collectives.barrier()
         if collectives.rank() == 0:
-            begun = self._begun()
-            for path in self._kept():
-                # What is there already stays as the version that began the work wrote it.
-                if not (begun and path.exists()):
-                    check_writable(path.parent, room=0)
-                    write_yaml(path, redact(dict(self.settings)))
+            self._write()
         collectives.barrier()
         return new
+
+    def _write(self) -> None:
+        begun, fewer = self._begun(), self.of_fewer_steps()
+        earlier = earlier_settings(self.checkpoints) if self.checkpoints and fewer else []
+        for path in self._kept():
+            # What is there already stays as the version that began the work wrote it.
+            if begun and path.exists() and fewer is None:
+                continue
+            check_writable(path.parent, room=0)
+            if fewer is not None:
+                write_yaml(path.with_name(EARLIER), [*earlier, fewer])
+            write_yaml(path, redact(dict(self.settings)))
+
+    def of_fewer_steps(self) -> dict[str, Any] | None:
+        """The settings of what is there, if its training can go on to the steps that these ask for; else None."""
+        kept = (read_yaml(path) for path in self._kept() if path.exists())
+        return next((old for old in kept if self.differences(old) and not self._refused(old)), None)
+
+    def _refused(self, old: Mapping[str, Any]) -> list[str]:
+        """Differences from settings that are kept; none where only more steps are asked for, from a checkpoint on."""
+        found = self.differences(old)
+        steps = f"{self.stage}.trainer.max_steps: "
+        if [line for line in found if not line.startswith(steps)] or not found or not self._has_checkpoints():
+            return found
+        before, now = (comparable(each)[str(self.stage)]["trainer"]["max_steps"] for each in (old, self.settings))
+        return [] if before < now else found
 
     def differences(self, old: Mapping[str, Any]) -> list[str]:
         """Where settings that are kept differ from these, as ``key: old, now new``."""
@@ -133,8 +159,10 @@ class Claim:
 
     def _begun(self) -> bool:
         """Whether anything has been made."""
-        steps = self.checkpoints.glob("step-*.ckpt") if self.checkpoints else iter(())
-        return any(path.exists() for path in self.products) or next(steps, None) is not None
+        return any(path.exists() for path in self.products) or self._has_checkpoints()
+
+    def _has_checkpoints(self) -> bool:
+        return self.checkpoints is not None and any(self.checkpoints.glob("step-*.ckpt"))
 
     def _kept(self) -> list[Path]:
         """Where the settings are kept: beside the product, and beside its checkpoints."""
@@ -148,6 +176,12 @@ class Claim:
     def _removal(self) -> str:
         *others, last = map(str, self._folders())
         return f"{', '.join(others)} and {last}" if others else last
+
+
+def earlier_settings(folder: Path) -> list[dict[str, Any]]:
+    """Settings of fewer steps that the work in a folder began with, the oldest first."""
+    path = folder / EARLIER
+    return list(read_yaml(path)) if path.exists() else []
 
 
 def comparable(settings: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:

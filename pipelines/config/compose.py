@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -14,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipelines.cli.mistakes import explain
 from pipelines.config.conf import CONF
+from pipelines.config.hydra_versions import VERSION_BASE
 from pipelines.config.overrides import key_of, override
 from pipelines.config.schema import check_settings
 from pipelines.config.settings import Settings, plain_settings
@@ -90,7 +93,7 @@ def composed_settings(
     ours = {key: value for key, value in (defaults or {}).items() if key not in asked.keys} | dict(fixed)
     words = [*(override(key, value) for key, value in ours.items()), *asked.words]
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra_set_aside(), initialize_config_dir(str(CONF), **VERSION_BASE):
             config = compose(command, overrides=words)
         if asked.config is not None:
             config = _placed(asked.config, config, {key.partition(".")[0] for key in fixed})
@@ -99,6 +102,17 @@ def composed_settings(
         raise ValueError(explain(error)) from error
     check_settings(settings, command)
     return {**settings, "overrides": None if asked.config is not None else words}
+
+
+@contextmanager
+def hydra_set_aside() -> Iterator[None]:
+    """Without Hydra's global state, which a command has, and a caller that is an app of Hydra's; it comes back."""
+    found = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = found
 
 
 def settings_from(command: str, words: Sequence[str]) -> Settings:

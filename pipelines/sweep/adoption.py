@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -10,12 +9,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from pipelines.artifacts.links import link_tree
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.console import console
 from pipelines.distributed import collectives
 from pipelines.distributed.locks import try_lock
 from pipelines.tracking.csv import METRICS
-from stage1_vqvae.files import TEMPORARY
 from stage2_prior.code_store.manifest import digest_of
 
 PAUSE = 0.5
@@ -41,28 +40,6 @@ def copy_metrics(source: RunFolder, target: RunFolder) -> None:
     if (source.path / METRICS).exists():
         (target.path / METRICS).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.path / METRICS, target.path / METRICS)
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """Make another folder of the same files, by hard links where the disk allows: files are replaced, never changed.
-
-    Args:
-        source: The folder.
-        target: The other one, which is not there yet.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{TEMPORARY}{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a job that was killed here
-    shutil.copytree(source, temporary, copy_function=_link, ignore=shutil.ignore_patterns(f"{TEMPORARY}*"))
-    temporary.rename(target)
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(source, target)
-    return target
 
 
 @contextmanager

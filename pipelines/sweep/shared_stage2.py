@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.artifacts.levels import join_levels
+from pipelines.artifacts.links import link_tree
 from pipelines.artifacts.models import fingerprint, write_recipe
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
-from pipelines.sweep.adoption import adopt, copy_metrics, digest, held, link_tree
+from pipelines.sweep.adoption import adopt, copy_metrics, digest, held
 from pipelines.sweep.pruned import noting_pruned
 from pipelines.tasks.train_stage2 import prior_sources, stores
 

@@ -137,8 +137,7 @@ def prepare_search(config: DictConfig) -> None:
         count_trials(config)
     asked = [key_of(word) for word in config.hydra.overrides.hydra]
     if "max_failure_rate" in sweeper and "hydra.sweeper.max_failure_rate" not in asked:
-        with flag_override(config, "readonly", False), flag_override(sweeper, "readonly", False):
-            sweeper.max_failure_rate = 1.0  # the sweeper's own 0 ends the search with the first job that fails
+        set_sweeper(config, "max_failure_rate", 1.0)  # the sweeper's own 0 ends the search with the first that fails
 
 
 def count_trials(config: DictConfig) -> None:
@@ -151,8 +150,17 @@ def count_trials(config: DictConfig) -> None:
     except KeyError:  # there is none yet
         return
     ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-    with flag_override(config, "readonly", False), flag_override(sweeper, "readonly", False):
-        sweeper.n_trials = max(0, sweeper.n_trials - ended)
+    set_sweeper(config, "n_trials", max(0, sweeper.n_trials - ended))
+
+
+def set_sweeper(config: DictConfig, key: str, value: float) -> None:
+    """Set a key of the sweeper, as if the command line had: jobs must have the same one."""
+    words, sweeper = config.hydra.overrides.hydra, config.hydra.sweeper
+    with ExitStack() as writable:
+        for node in (config, words, sweeper):
+            writable.enter_context(flag_override(node, "readonly", False))
+        sweeper[key] = value
+        words.append(f"hydra.sweeper.{key}={value}")
 
 
 def lock_launch(sweep: Path) -> FileLock | None:

@@ -27,6 +27,7 @@ from pipelines.training.collapse_advice import advice, collapsed
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import RunImages, check_batch_size, describe_images, image_content, image_settings
+from pipelines.training.more_steps import go_further
 from pipelines.training.variance import with_variance
 from pipelines.training.warm_start import init_fingerprint, warm_start
 from stage1_vqvae.codes import CodeLayout
@@ -67,7 +68,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     hardware = build(settings["hardware"], "hardware")
     own = [*callbacks(settings, "stage1"), *early_end(settings, "stage1")]
     tracker = build(settings["logger"], "logger", trust)
-    if finished(run.tokenizer):
+    if finished(run.tokenizer) and tokenizer_claim(run, settings).of_fewer_steps() is None:
         tokenizer_claim(run, settings, images.if_there).check()
         if images.if_there:
             images.remember(run)
@@ -76,7 +77,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
 
     tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
     if settings.get("tokenizer"):
-        begin(run, settings, images)
+        begin(run, settings, images, optimization)
         take_tokenizer(run, settings)
         return
     warm_start(model, "stage1", settings)
@@ -87,7 +88,7 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     parts = {"model": model, "objective": objective, "augmentation": found.augmentation, "optimization": optimization}
     more = {**parts, "seed": seed, "channels_last": hardware.channels_last}
     module = build(stage.get("training") or PLAIN, "stage1.training", trust, **more)
-    begin(run, settings, images)
+    begin(run, settings, images, optimization)
     pictures = ReconstructionImages(found.validation, run.pictures("stage1"))
     with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
         checkpoints = run.checkpoints("stage1")
@@ -104,9 +105,12 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     say_metrics(metrics, stage, model.layout, len(found.validation))
 
 
-def begin(run: RunFolder, settings: Settings, images: RunImages) -> None:
-    """Write down what the tokenizer is made by and of; what another one has logged here is set aside."""
-    if tokenizer_claim(run, settings, images.opened).take():
+def begin(run: RunFolder, settings: Settings, images: RunImages, optimization: Any) -> None:
+    """Write down what the tokenizer is made by and of; what another one has made or logged here is set aside."""
+    claim = tokenizer_claim(run, settings, images.opened)
+    claim.check()
+    go_further(run, claim, optimization)
+    if claim.take():
         set_aside_logs(run, "stage1")
     images.remember(run)
 
@@ -142,6 +146,7 @@ def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None
         dependents=dependents(run, "tokenizer"),
         trust=settings["trust"],
         names=NAMES,
+        stage="stage1",
     )
 
 

@@ -31,6 +31,7 @@ from pipelines.training.callbacks import callback_settings, callbacks
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import check_batch_size
+from pipelines.training.more_steps import go_further
 from pipelines.training.stage_trainer import StageTrainer, refuse_ema_with_fsdp
 from pipelines.training.warm_start import init_fingerprint, warm_start
 from stage1_vqvae.files import sha256, write_json
@@ -84,7 +85,7 @@ def train_stage2(settings: Settings) -> None:
         check_agreement(run, sources)
     claim = part_claim(part, run, sources, settings)
     claim.check()
-    if finished(part.folder):
+    if finished(part.folder) and claim.of_fewer_steps() is None:
         console.print(f"[green]✓[/] {part.name}: already trained ({part.folder})")
         if part.level is None and collectives.rank() == 0 and not run.samples.exists():  # of the recipe before
             write_recipe(part.folder, settings["sampling"], settings["trust"])
@@ -108,6 +109,7 @@ def part_claim(part: Part, run: RunFolder, sources: dict[str, Any], settings: Se
         checkpoints=run.checkpoints(part.job),
         trust=settings["trust"],
         names={"seed": "stage2.seed"},
+        stage="stage2",
     )
 
 
@@ -182,6 +184,7 @@ def train_part(
     module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)
     data = StageData(train, validation, stage["batch_size"], seed, workers=0)
     watchers = [*callbacks(settings, "stage2"), *early_end(settings, part.job)]
+    go_further(run, claim, optimization)
     if claim.take():
         set_aside_logs(run, part.job)
     if collectives.rank() == 0:

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from pipelines.config.claims import SETTINGS
+from pipelines.config.claims import SETTINGS, earlier_settings
 from pipelines.distributed import collectives
 from pipelines.training.checkpoint_files import FORMAT, VerifiedIO, step_path, steps_in
 from pipelines.training.nonfinite import refuse_non_finite
@@ -103,13 +103,13 @@ class Checkpoints(Checkpoint):
         """Add the format and the best validations, and say whether a validation comes first."""
         checkpoint["format"] = FORMAT
         checkpoint["bests"] = self.bests
-        checkpoint["made_by"] = settings_digest(self.folder)
+        checkpoint["made_by"] = next(iter(settings_digests(self.folder)), None)
         _complete_progress(checkpoint["loops"]["fit_loop"], self._validates_first)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take over the best validations."""
         made_by = checkpoint.get("made_by")  # version 0.1.0 did not write it
-        if made_by is not None and made_by != settings_digest(self.folder):
+        if made_by is not None and made_by not in settings_digests(self.folder):
             raise ValueError(
                 f"{self.folder} holds a checkpoint of other settings than its {SETTINGS} says: "
                 f"remove {self.folder} to train from the start"
@@ -157,10 +157,13 @@ class Checkpoints(Checkpoint):
                 VerifiedIO().remove_checkpoint(step_path(self.folder, step))
 
 
-def settings_digest(folder: Path) -> str | None:
-    """SHA-256 of the settings that make what is trained in a folder, hexadecimal; None where nothing says them."""
+def settings_digests(folder: Path) -> list[str]:
+    """SHA-256 of the settings that make what is trained in a folder, hexadecimal, and of those before more steps.
+
+    Empty where nothing says them.
+    """
     path = folder / SETTINGS
-    return digest_of(read_yaml(path)) if path.exists() else None
+    return [digest_of(one) for one in (read_yaml(path), *earlier_settings(folder))] if path.exists() else []
 
 
 def _complete_progress(fit_loop: dict[str, Any], validates_first: bool) -> None:

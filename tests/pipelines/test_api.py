@@ -20,8 +20,9 @@ from torch.utils.data import Dataset
 
 from pipelines import Generator, train, train_prior, train_tokenizer
 from pipelines.api import complete, evaluate, extract_codes, reconstruct
-from pipelines.config.compose import Asked, composed_settings, flat
+from pipelines.config.compose import Asked, composed_settings, flat, settings_from
 from pipelines.config.conf import CONF
+from pipelines.config.hydra_versions import VERSION_BASE
 from pipelines.config.overrides import override
 from pipelines.inputs.training_images import training_images
 from stage1_vqvae.files import read_json, read_yaml, sha256
@@ -176,7 +177,7 @@ def test_settings_as_overrides_or_as_composed_by_hydra_are_those_of_a_mapping(tr
     folder, settings, generator = trained
     words = [override(key, value) for key, value in flat(settings)]
     assert train(IMAGES, LABELS, output=folder, settings=words).fingerprint == generator.fingerprint
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose("config", overrides=["data=numpy", "logger=csv", *words])
     assert train(IMAGES, LABELS, output=folder, settings=config).fingerprint == generator.fingerprint
     with pytest.raises(ValueError, match=r"batch_size: 8, now 4"):
@@ -238,6 +239,16 @@ def test_the_process_is_left_as_it_was_found(trained):
     with pytest.raises(ValueError, match="of other settings"):
         train(IMAGES, LABELS, output=folder, settings={**settings, "stage1.batch_size": 4})
     assert state() == before
+
+
+def test_an_app_of_hydras_may_ask_and_keeps_its_own_state():
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
+        own = GlobalHydra.instance().hydra
+        assert settings_from("config", ["seed=3"])["seed"] == 3
+        assert GlobalHydra.instance().hydra is own
+        with pytest.raises(ValueError, match="no such key"):
+            settings_from("config", ["sed=3"])
+        assert GlobalHydra.instance().hydra is own
 
 
 def test_validation_of_ones_own(tmp_path):

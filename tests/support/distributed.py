@@ -32,6 +32,8 @@ def forking():
     with pytest.MonkeyPatch.context() as patch:
         method = "spawn" if torch.cuda.is_available() else "fork"  # a copy could not use a GPU
         patch.setattr(launch, "spawn", functools.partial(start_processes, start_method=method))
+        # A copy waits for ever for OpenMP's threads, if this process has begun some.
+        patch.setattr(launch, "threads_each", lambda processes: 1)
         yield
 
 

@@ -5,6 +5,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from pipelines.config.conf import CONF
+from pipelines.config.hydra_versions import VERSION_BASE
 
 NEAREST = ["stage1.quantizer.dim=4", "stage1.quantizer.codebook_size=16"]
 """Of the quantizers that search a codebook; the others' are below."""
@@ -68,6 +69,6 @@ def tiny(quantizer):
 
 def compose(*overrides, command="config"):
     """A command's settings as it would see them."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = hydra_compose(command, overrides=list(overrides))
     return OmegaConf.to_container(config, resolve=True)

@@ -7,9 +7,12 @@ from pipelines.budget.plan import BUDGET, Plan, Planner, unset
 from pipelines.budget.rules import Choice
 from pipelines.config.compose import settings_from
 from pipelines.config.instantiate import build
+from pipelines.run import main
 from pipelines.tasks.run import run
 from pipelines.training.images import RunImages
 from stage1_vqvae.files import read_json, read_yaml, write_yaml
+from tests.support.commands import forked_output
+from tests.support.tiny import TINY
 
 
 def kept(asked, *keys):
@@ -162,3 +165,10 @@ def test_the_time_of_a_step_is_the_median_without_the_first_ones(monkeypatch):
     ticks = iter([0, 0, 9, 0, 7, *(tick for seconds in (1, 2, 90, 3, 4) for tick in (0, seconds, 0))])
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(ticks)))
     assert timing.seconds_per_step(lambda: None, torch.device("cpu")) == 3.0
+
+
+def test_the_command_plans_and_runs(clock, tmp_path):
+    code, said = forked_output(main, [*TINY, "budget=2min", "output=planned"], tmp_path)
+    assert code == 0, said
+    assert read_yaml(tmp_path / "planned" / BUDGET)["budget"] == "2min"
+    assert (tmp_path / "planned" / "samples" / "grid.png").is_file()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipelines.cli.process import room_for_a_batch
 from pipelines.config.conf import CONF
+from pipelines.config.hydra_versions import VERSION_BASE
 from pipelines.config.settings import plain_settings
 from tests.support.tiny import TINY
 
@@ -137,7 +138,7 @@ def test_output_is_absolute(monkeypatch, tmp_path):
     from hydra.core.hydra_config import HydraConfig
 
     monkeypatch.chdir(tmp_path)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose("config", overrides=["output=here"], return_hydra_config=True)
         HydraConfig.instance().set_config(config)
         config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
+from pipelines.artifacts.links import link_tree
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.distributed.locks import try_lock
 from pipelines.generator import Generator
 from pipelines.sweep import adoption, shared_stage1
-from pipelines.sweep.adoption import digest, held, link_tree
+from pipelines.sweep.adoption import digest, held
 from pipelines.sweep.shared_stage1 import adopt_codes, share_stage1
 from tests.support.tiny import TINY, compose
 

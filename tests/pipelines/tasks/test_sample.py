@@ -11,7 +11,7 @@ from pipelines.tasks.sample import default_name, sample_command, write_samples
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.files import read_yaml
 from stage2_prior.sampling.batch_invariance import BASE
-from tests.support.distributed import on_two_ranks
+from tests.support.distributed import on_two_new_ranks
 from tests.support.tiny import compose
 
 N = 3 * BASE + 4
@@ -126,7 +126,7 @@ def _share(rank, settings):
 
 def test_two_processes_give_the_files_of_one(reference, tiny_run, tmp_path):
     words = {"min_p": 0.05, "guidance": 3.0, "guidance_schedule": "linear"}
-    assert on_two_ranks(_share, settings_of(tiny_run, tmp_path / "made", **words)) == [2, 2]
+    assert on_two_new_ranks(_share, settings_of(tiny_run, tmp_path / "made", **words)) == [2, 2]
     assert files(tmp_path / "made") == files(reference)
 
 

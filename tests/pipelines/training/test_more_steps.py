@@ -1,0 +1,85 @@
+import shutil
+
+import pytest
+
+from pipelines.artifacts.models import fingerprint
+from pipelines.generator import Generator
+from pipelines.tasks.run import run
+from pipelines.tasks.train_stage1 import train_stage1
+from pipelines.tasks.train_stage2 import train_stage2
+from stage1_vqvae.files import read_yaml
+from tests.support.tiny import TINY, compose
+
+CONSTANT = [f"{stage}.optimization.schedule=constant" for stage in ("stage1", "stage2")]
+"""A schedule that does not know its end: a longer training begins as the shorter one."""
+
+
+def asked(folder, *more):
+    return compose(*TINY, *CONSTANT, "hardware=cpu", f"output={folder}", *more)
+
+
+@pytest.fixture(scope="module")
+def constant_run(tmp_path_factory):
+    """A whole run of six steps in each stage."""
+    folder = tmp_path_factory.mktemp("constant")
+    run(asked(folder))
+    return folder
+
+
+def test_a_tokenizer_goes_on_and_the_run_of_before_is_kept(constant_run, tmp_path, capsys):
+    shutil.copytree(constant_run, tmp_path / "longer")
+    longer = ["stage1.trainer.max_steps=10"]
+    train_stage1(asked(tmp_path / "longer", *longer))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "tokenizer: goes on from 6 steps to 10; the learning rate stays" in said
+    train_stage1(asked(tmp_path / "from_start", *longer))
+    assert fingerprint(tmp_path / "longer" / "tokenizer") == fingerprint(tmp_path / "from_start" / "tokenizer")
+    assert not (tmp_path / "longer" / "prior").exists()
+    before = Generator.load(tmp_path / "longer" / "tokenizer-of-6-steps")
+    assert before.fingerprint == Generator.load(constant_run).fingerprint
+    capsys.readouterr()
+    train_stage1(asked(tmp_path / "longer", *longer))
+    assert "already trained" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"stage1.trainer.max_steps: 10, now 6\)"):
+        train_stage1(asked(tmp_path / "longer"))
+    run(asked(tmp_path / "longer", *longer))
+    assert Generator.load(tmp_path / "longer").fingerprint != before.fingerprint
+
+
+def test_a_prior_goes_on_and_its_samples_stay_with_the_older_one(constant_run, tmp_path):
+    longer = ["stage2.trainer.max_steps=10"]
+    for name in ("longer", "from_start"):
+        shutil.copytree(constant_run, tmp_path / name)
+    shutil.rmtree(tmp_path / "from_start" / "prior")
+    shutil.rmtree(tmp_path / "from_start" / "checkpoints" / "stage2")
+    for name in ("longer", "from_start"):
+        train_stage2(asked(tmp_path / name, *longer))
+    first, second = (Generator.load(tmp_path / name) for name in ("longer", "from_start"))
+    assert first.fingerprint == second.fingerprint
+    kept = tmp_path / "longer" / "prior-of-6-steps"
+    assert Generator.load(kept).fingerprint == Generator.load(constant_run).fingerprint
+    assert (kept / "samples" / "images.npz").is_file()
+    assert not (tmp_path / "longer" / "samples").exists()
+    earlier = read_yaml(tmp_path / "longer" / "prior" / "earlier_settings.yaml")
+    assert [each["stage2"]["trainer"]["max_steps"] for each in earlier] == [6]
+
+
+def test_fewer_steps_other_settings_and_a_training_without_checkpoints_are_refused(constant_run, tmp_path):
+    shutil.copytree(constant_run, tmp_path / "run")
+    for words in (["stage1.trainer.max_steps=5"], ["stage1.trainer.max_steps=10", "stage1.trainer.validate_every=2"]):
+        with pytest.raises(ValueError, match="of other settings"):
+            train_stage1(asked(tmp_path / "run", *words))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match=r"stage1.trainer.max_steps: 6, now 10\)"):
+        train_stage1(asked(tmp_path / "run", "stage1.trainer.max_steps=10"))
+    assert fingerprint(tmp_path / "run" / "tokenizer") == fingerprint(constant_run / "tokenizer")
+
+
+def test_the_end_of_a_longer_schedule_is_said(constant_run, tmp_path, capsys):
+    cosine = [*TINY, "hardware=cpu", f"output={tmp_path}", "stage1.optimization.learning_rate=1e-2"]
+    cosine.append("stage1.optimization.warmup_steps=0")
+    train_stage1(compose(*cosine))
+    capsys.readouterr()
+    train_stage1(compose(*cosine, "stage1.trainer.max_steps=12"))
+    # Half of the way there: 0.01 + 0.99 / 2 of the rate.
+    assert "the learning rate, 0.0001 at the end, is 0.00505 again" in " ".join(capsys.readouterr().out.split())
