@@ -30,7 +30,7 @@ from stage1_vqvae.files import read_yaml, write_yaml
 BUDGET = "budget.yaml"
 """Of a run's folder: its plan."""
 
-MODELS = ("data", "codes", "stage1", "stage2")
+MODELS = ("data", "codes", "stage1", "stage2", "sampling")
 """What a recipe settles: with ``experiment=`` only the lengths of the trainings are chosen."""
 
 
@@ -66,7 +66,7 @@ class Plan:
         chosen = [override(key, value) for key, value in self.choices.items()]
         new = settings_from("config", [*self.asked, *chosen])
         data = {**settings["data"], "augmentation": new["data"]["augmentation"]}
-        return {**settings, **{key: new[key] for key in ("stage1", "stage2", "codes")}, "data": data}
+        return {**settings, **{key: new[key] for key in ("stage1", "stage2", "codes", "sampling")}, "data": data}
 
 
 class Planner:

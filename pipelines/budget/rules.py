@@ -55,12 +55,14 @@ def data_choices(facts: Facts) -> list[Choice]:
     copies = min(16, max(1, round(60_000 / facts.images)))
     shift = max(1, round(min(facts.height, facts.width) / 32))
     few = f"{facts.images:,} training images"
+    guided = [Choice("sampling.guidance", 2.0, f"{facts.classes} classes: samples show theirs, and vary less")]
     return [
         Choice("stage1.quantizer.codebook_size", size, f"{few}: each code is to be seen often"),
         Choice("data.augmentation.shift", shift, f"{few}; mirrored images only if you say data.augmentation.flip=true"),
         Choice("codes.copies", copies, f"{few}, so that the prior learns no image by heart"),
         Choice("stage1.batch_size", min(32, facts.images), "smaller batches, more steps"),
         Choice("stage2.batch_size", min(64, facts.images * copies), "as the recipes have it"),
+        *(guided if facts.classes > 1 else []),
     ]
 
 

@@ -46,6 +46,11 @@ def test_few_images_get_copies_and_a_small_codebook():
     assert few["data.augmentation.shift"] == 2
 
 
+def test_samples_are_guided_where_there_are_classes():
+    guidance = [values(data_choices(Facts(100, 64, 64, classes))).get("sampling.guidance") for classes in (0, 1, 2, 9)]
+    assert guidance == [None, None, 2.0, 2.0]
+
+
 def test_models_come_from_large_to_small():
     found = [values(choices) for choices in model_choices(Facts(1000, 64, 64, 2))]
     assert [(one["stage1.model.width"], one["stage1.model.downsample_factor"]) for one in found] == [
