@@ -157,6 +157,13 @@ def open_stores(run: RunFolder, tokenizer: str) -> tuple[CodeStore, CodeStore]:
     return train, validation
 
 
+def begin(run: RunFolder, part: Part, claim: Claim, optimization: Any) -> None:
+    """Write down what the part is made by; what another one has made or logged here is set aside."""
+    go_further(run, claim, optimization)
+    if claim.take():
+        set_aside_logs(run, part.job)
+
+
 def train_part(
     part: Part, run: RunFolder, tokenizer: Tokenizer, tokenizer_fingerprint: str, claim: Claim, settings: Settings
 ) -> dict[str, float]:
@@ -184,9 +191,7 @@ def train_part(
     module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)
     data = StageData(train, validation, stage["batch_size"], seed, workers=0)
     watchers = [*callbacks(settings, "stage2"), *early_end(settings, part.job)]
-    go_further(run, claim, optimization)
-    if claim.take():
-        set_aside_logs(run, part.job)
+    begin(run, part, claim, optimization)
     if collectives.rank() == 0:
         describe_training(run.checkpoints(part.job), part.kind, config, trust)
     # One rank draws samples, which no rank alone could do of a prior that is spread over them, and none of a part.

@@ -37,7 +37,7 @@ def test_every_key_of_the_configuration_is_there_with_type_and_meaning(info):
     assert "share of labels masked in training, for guidance" in shown  # a comment
     assert "Steps between checkpoints to resume from" in shown  # a docstring
     assert "weight of the commitment term" in shown  # a base class's
-    assert "stage2.trainer.max_steps = 10000  int" in shown  # of a node without a target
+    assert "stage2.trainer.max_steps = 4000  int" in shown  # of a node without a target
     assert "Keep the likeliest codes" in shown or "only the likeliest codes that hold" in shown
     assert not re.search(":class:|``", shown)  # no markup
 

@@ -59,7 +59,12 @@ def test_source_and_class_say_the_same(name):
 
 
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
-RECIPES = ("pipelines.training.Optimization", "pipelines.training.StageTrainer", "pipelines.distributed.Hardware")
+RECIPES = (
+    "pipelines.training.Optimization",
+    "pipelines.training.StageTrainer",
+    "pipelines.distributed.Hardware",
+    "stage1_vqvae.networks.BlockStyle",
+)
 """Classes of which every stage, or every option, has settings of its own."""
 
 
