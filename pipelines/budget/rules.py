@@ -18,6 +18,9 @@ AFTER = 0.05
 STEPS1, STEPS2 = 1500, 2000
 """Optimiser steps below which a smaller model is the better choice."""
 
+FEW = 10_000
+"""Training images below which a prior would learn them by heart."""
+
 VALIDATIONS = 8
 """Validations of each training."""
 
@@ -50,20 +53,34 @@ class Choice:
 
 def data_choices(facts: Facts) -> list[Choice]:
     """What follows from the data alone, whatever the time."""
-    size = 256 if facts.images < 10_000 else 512
+    size = 256 if facts.images < FEW else 512
     # A prior learns few images by heart; copies that were moved a little are what it has instead of more images.
     copies = min(16, max(1, round(60_000 / facts.images)))
     shift = max(1, round(min(facts.height, facts.width) / 32))
     few = f"{facts.images:,} training images"
-    guided = [Choice("sampling.guidance", 2.0, f"{facts.classes} classes: samples show theirs, and vary less")]
     return [
         Choice("stage1.quantizer.codebook_size", size, f"{few}: each code is to be seen often"),
         Choice("data.augmentation.shift", shift, f"{few}; mirrored images only if you say data.augmentation.flip=true"),
         Choice("codes.copies", copies, f"{few}, so that the prior learns no image by heart"),
         Choice("stage1.batch_size", min(32, facts.images), "smaller batches, more steps"),
         Choice("stage2.batch_size", min(64, facts.images * copies), "as the recipes have it"),
-        *(guided if facts.classes > 1 else []),
+        *(choices_for_few_images(few) if facts.images < FEW else []),
+        *(choices_for_classes(facts.classes) if facts.classes > 1 else []),
     ]
+
+
+def choices_for_few_images(few: str) -> list[Choice]:
+    """What keeps a prior from learning images by heart; ``few`` says how many there are."""
+    return [
+        Choice("data.augmentation.rotate", 5.0, f"{few}: each a little turned, in degrees; 0 if they must not be"),
+        Choice("data.augmentation.scale", 0.05, f"{few}: each a little larger or smaller; 0 if they must not be"),
+        Choice("stage2.model.dropout", 0.2, f"{few}, so that the prior learns no image by heart"),
+    ]
+
+
+def choices_for_classes(classes: int) -> list[Choice]:
+    """How a class is asked for."""
+    return [Choice("sampling.guidance", 2.0, f"{classes} classes: samples show theirs, and vary less")]
 
 
 def model_choices(facts: Facts) -> list[list[Choice]]:

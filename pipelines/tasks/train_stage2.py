@@ -109,7 +109,7 @@ def part_claim(part: Part, run: RunFolder, sources: dict[str, Any], settings: Se
         checkpoints=run.checkpoints(part.job),
         trust=settings["trust"],
         names={"seed": "stage2.seed"},
-        stage="stage2",
+        stage="stage2" if part.level is None else None,  # a part goes with the others, which fewer steps made
     )
 
 

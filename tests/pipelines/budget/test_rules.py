@@ -46,6 +46,13 @@ def test_few_images_get_copies_and_a_small_codebook():
     assert few["data.augmentation.shift"] == 2
 
 
+def test_few_images_are_shaken_and_their_prior_drops_more():
+    few, many = (values(data_choices(Facts(images, 64, 64, 2))) for images in (9_999, 10_000))
+    assert few["data.augmentation.rotate"] == 5.0
+    assert few["stage2.model.dropout"] == 0.2
+    assert not {"data.augmentation.rotate", "data.augmentation.scale", "stage2.model.dropout"} & set(many)
+
+
 def test_samples_are_guided_where_there_are_classes():
     guidance = [values(data_choices(Facts(100, 64, 64, classes))).get("sampling.guidance") for classes in (0, 1, 2, 9)]
     assert guidance == [None, None, 2.0, 2.0]

@@ -12,7 +12,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from pipelines.distributed import collectives, launch
 from pipelines.distributed.environment import started_elsewhere
 from pipelines.distributed.threads import threads_each
-from tests.support.distributed import on_two_new_ranks, on_two_ranks
+from tests.support.distributed import forking, on_two_new_ranks, on_two_ranks
 
 
 def _sum(rank, value):
@@ -41,7 +41,9 @@ def test_processes_share_the_processors_unless_threads_are_asked_for(monkeypatch
     if asked:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
     expected = int(asked or max(1, len(os.sched_getaffinity(0)) // 2))
-    assert [found["threads"] for found in on_two_ranks(_threads)] == [expected, expected]
+    with forking(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "threads_each", threads_each)
+        assert [found["threads"] for found in on_two_new_ranks(_threads)] == [expected, expected]
 
 
 def test_threads_of_each_process(monkeypatch):
