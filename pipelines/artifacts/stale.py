@@ -52,10 +52,15 @@ def made_by(folder: Path) -> set[str]:
     return {str(settings["prior"]) for settings in plain if isinstance(settings, dict) and settings.get("prior")}
 
 
-def free_name(path: Path) -> Path:
-    """The path, or with ``-2``, ``-3``, … behind it the first that is not there yet."""
+def free_name(path: Path, inside: str = "") -> Path:
+    """The path, or with ``-2``, ``-3``, … behind it the first that is not there yet.
+
+    Args:
+        path: The path.
+        inside: A name; a folder that lacks it is free too.
+    """
     number, free = 1, path
-    while free.exists():
+    while (free / inside).exists():
         number += 1
         free = path.with_name(f"{path.name}-{number}")
     return free

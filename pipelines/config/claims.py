@@ -115,7 +115,8 @@ class Claim:
 
     def of_fewer_steps(self) -> dict[str, Any] | None:
         """The settings of what is there, if its training can go on to the steps that these ask for; else None."""
-        kept = (read_yaml(path) for path in self._kept() if path.exists())
+        # Those of the checkpoints first: the checkpoints name their digest.
+        kept = (read_yaml(path) for path in reversed(self._kept()) if path.exists())
         return next((old for old in kept if self.differences(old) and not self._refused(old)), None)
 
     def _refused(self, old: Mapping[str, Any]) -> list[str]:

@@ -127,7 +127,7 @@ def remove_dropped(folder: Path, names: Collection[str]) -> None:
         name = note.relative_to(kept).as_posix().removesuffix(".metadata")
         if name not in names:
             (folder / name).unlink(missing_ok=True)
-            note.unlink()
+            note.unlink(missing_ok=True)  # another command may do the same
 
 
 def download(repo: str, revision: str | None = None, **options: Any) -> Path:

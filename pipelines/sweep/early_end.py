@@ -69,6 +69,11 @@ class Condition:
 def early_end(settings: Settings, stage: str) -> list[Callback]:
     """Callbacks that may end the training of a stage, by ``stop_if`` and, in a sweep, ``prune``.
 
+    Args:
+        settings: Of the command.
+        stage: ``stage1``, ``stage2``, or ``stage2.0`` for a part of a prior. A part is not pruned: nats of other grids
+            are no measure for it.
+
     Raises:
         ValueError: If a setting is wrong, or several processes train the job.
     """
@@ -76,7 +81,7 @@ def early_end(settings: Settings, stage: str) -> list[Callback]:
     found: list[Callback] = []
     if settings.get("stop_if") is not None:
         condition = Condition.read(settings["stop_if"])
-        found += [StopIf(condition, names[0])] if condition.stage == stage else []
+        found += [StopIf(condition, names[0])] if condition.stage == stage.partition(".")[0] else []
     if settings.get("prune") is not None:
         rule = build(settings["prune"], "prune", settings["trust"])
         if len(names) > 1:

@@ -168,6 +168,14 @@ def test_a_condition_ends_a_training_and_the_sweeper_gets_the_objective():
         stop.on_validation_end(validation(6, usages=0.4), None)
 
 
+def test_a_condition_also_ends_the_training_of_a_part_of_a_prior():
+    settings = {"prune": None, "stop_if": "stage2.nats > 3", "objective": None, "trust": []}
+    (stop,) = early_end(settings, "stage2.1")
+    with pytest.raises(JobPruned, match=r"stage2.nats 4 at step 6"):
+        stop.on_validation_end(validation(6, nats=4.0), None)
+    assert early_end(settings, "stage1") == []
+
+
 def test_several_objectives_are_not_pruned_by():
     rule = {"_target_": "pipelines.sweep.Median"}
     settings = {"objective": ["stage2.nats", "stage1.psnr"], "prune": rule, "stop_if": None, "trust": []}
