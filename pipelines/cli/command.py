@@ -34,7 +34,7 @@ from pipelines.cli.mistakes import AlreadySaid, explain
 from pipelines.cli.output import lasting_output
 from pipelines.cli.signals import STOPPED, stoppable
 from pipelines.config.conf import CONF, groups, options
-from pipelines.config.hydra_versions import VERSION_BASE, register_resolver
+from pipelines.config.hydra_versions import main_options, register_resolver
 from pipelines.config.schema import check_settings
 from pipelines.config.settings import Settings, plain_settings
 from pipelines.distributed import environment
@@ -91,7 +91,7 @@ def command(config_name: str, task: str) -> Callable[[], None]:
             end_job(traceback.format_exc(), sweep, debug=False)
 
     job.__name__ = name = task.partition(":")[2]
-    app = hydra.main(**VERSION_BASE, config_path=str(CONF), config_name=config_name)(job)
+    app = hydra.main(**main_options(), config_path=str(CONF), config_name=config_name)(job)
 
     def main() -> None:
         with lasting_output(), stoppable():

@@ -8,8 +8,21 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if version("hydra-core").startswith("1.3.") else {}
+IS_1_3 = version("hydra-core").startswith("1.3.")
+
+VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if IS_1_3 else {}
 """Whose defaults are taken: 1.3's. Later versions have no others, and warn of the argument."""
+
+
+def main_options() -> dict[str, Any]:
+    """Arguments of ``hydra.main`` beside the configuration."""
+    if IS_1_3:
+        return VERSION_BASE
+    import hydra.utils
+
+    # What Hydra itself makes: launchers, sweepers and callbacks. Other classes of the settings are made by us, as `trust`
+    # allows.
+    return {"execution_whitelist": hydra.utils.UNSAFE_DISABLE_EXECUTION_CHECKS}  # type: ignore[attr-defined]
 
 
 def register_resolver(name: str, resolver: Callable[..., Any]) -> None:

@@ -99,8 +99,8 @@ WRONG = {
     "seed=5000000000": ("seed", "from 0 to 2^32 - 1, got 5000000000"),
     "stage2.seed=-1": ("stage2.seed", "from 0 to 2^32 - 1, got -1"),
     "stage1.model.quantizer.dmi=3": (
-        "quantizer.dmi",  # OmegaConf 2.4 follows the key to where it stands
-        "is taken from stage1.quantizer",
+        "quantizer.dmi",
+        "stage1.quantizer",  # OmegaConf 2.4 follows the key to where it stands
         "did you mean dim?",
     ),
     "hardware.strateg=ddp": ("hardware.strateg", "did you mean strategy?"),

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from pipelines.config.hydra_versions import IS_1_3
 from pipelines.run import main
 from pipelines.sweep.records import read_records
 from pipelines.sweep.table import Sweep
@@ -13,8 +14,8 @@ from tests.support.tiny import TINY
 pytestmark = pytest.mark.slow
 
 
-FORKS = "hydra.launcher.backend=multiprocessing"
-"""Jobs in copies of the launching process: nothing is imported anew."""
+FORKS = ["hydra.launcher.backend=multiprocessing"] if IS_1_3 else []
+"""Jobs in copies of the launching process: nothing is imported anew. Hydra 1.4 refuses our tasks there."""
 
 
 def sweep(folder, *words):
@@ -25,7 +26,7 @@ def sweep(folder, *words):
 @pytest.mark.parametrize(
     ("package", "launcher"),
     [
-        ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", FORKS]),
+        ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *FORKS]),
         ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
     ],
 )
