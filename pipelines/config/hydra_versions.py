@@ -20,8 +20,7 @@ def main_options() -> dict[str, Any]:
         return VERSION_BASE
     import hydra.utils
 
-    # What Hydra itself makes: launchers, sweepers and callbacks. Other classes of the settings are made by us, as far as
-    # `trust` allows.
+    # Hydra itself makes launchers, sweepers and callbacks. Other classes are made by us, as far as `trust` allows.
     return {"execution_whitelist": hydra.utils.UNSAFE_DISABLE_EXECUTION_CHECKS}  # type: ignore[attr-defined]
 
 
