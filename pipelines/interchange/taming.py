@@ -113,21 +113,13 @@ def architecture_of(config: Any, path: Path, image_size: tuple[int, int] | None 
     )
 
 
-def name_of(layer: Layer) -> str:
-    """taming's name of a layer."""
-    if layer.role == "first":
-        return f"{layer.part}.conv_in"
-    if layer.role == "last":
-        return f"{layer.part}.conv_out"
-    if layer.role == "last norm":
-        return f"{layer.part}.norm_out"
+def name_of_block(layer: Layer) -> str:
+    """taming's name of a layer between the first and the last."""
     if layer.role == "middle":
-        return f"{layer.part}.mid.{'attn_1' if layer.kind == 'attention' else f'block_{layer.index + 1}'}"
+        return f"mid.{'attn_1' if layer.kind == 'attention' else f'block_{layer.index + 1}'}"
     levels, resampling = ("down", "downsample.conv") if layer.part == "encoder" else ("up", "upsample.conv")
     kind = "block" if layer.kind == "residual" else "attn"
-    return f"{layer.part}.{levels}.{layer.level}." + (
-        resampling if layer.role == "resampling" else f"{kind}.{layer.index}"
-    )
+    return f"{levels}.{layer.level}." + (resampling if layer.role == "resampling" else f"{kind}.{layer.index}")
 
 
-NAMES = Names(name_of, "nin_shortcut", ("norm", "q", "k", "v", "proj_out"), linear=False)
+NAMES = Names("norm_out", name_of_block, "nin_shortcut", ("norm", "q", "k", "v", "proj_out"), linear=False)

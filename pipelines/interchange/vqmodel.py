@@ -146,20 +146,14 @@ def config_of(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def name_of(layer: Layer) -> str:
-    """The library's name of a layer."""
-    if layer.role == "first":
-        return f"{layer.part}.conv_in"
-    if layer.role == "last":
-        return f"{layer.part}.conv_out"
-    if layer.role == "last norm":
-        return f"{layer.part}.conv_norm_out"
+def name_of_block(layer: Layer) -> str:
+    """The library's name of a layer between the first and the last."""
     kind = "resnets" if layer.kind == "residual" else "attentions"
     if layer.role == "middle":
-        return f"{layer.part}.mid_block.{kind}.{layer.index}"
+        return f"mid_block.{kind}.{layer.index}"
     blocks, sampler = ("down_blocks", "downsamplers") if layer.part == "encoder" else ("up_blocks", "upsamplers")
     kind = f"{sampler}.0.conv" if layer.role == "resampling" else f"{kind}.{layer.index}"
-    return f"{layer.part}.{blocks}.{layer.turn}.{kind}"
+    return f"{blocks}.{layer.turn}.{kind}"
 
 
 def todays(name: str) -> str:
@@ -170,4 +164,6 @@ def todays(name: str) -> str:
     return f"{before}.{OLDER.get(part, part)}.{parameter}"
 
 
-NAMES = Names(name_of, "conv_shortcut", ("group_norm", "to_q", "to_k", "to_v", "to_out.0"), linear=True)
+NAMES = Names(
+    "conv_norm_out", name_of_block, "conv_shortcut", ("group_norm", "to_q", "to_k", "to_v", "to_out.0"), linear=True
+)

@@ -34,20 +34,23 @@ class Names:
     """How a library names what its VQGAN has.
 
     Attributes:
-        layer: A layer's name.
+        last_norm: Of the normalization before the last convolution.
+        block: A layer's name in its part, where it is neither of these nor the first.
         shortcut: Of a residual block that widens.
         attention: Of attention's normalization, query, key, value and output.
         linear: Whether attention's weights are matrices, not 1×1 convolutions.
     """
 
-    layer: Callable[[Layer], str]
+    last_norm: str
+    block: Callable[[Layer], str]
     shortcut: str
     attention: tuple[str, str, str, str, str]
     linear: bool
 
     def of(self, layer: Layer) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Each of our modules in a layer, with the library's modules that it stands for, one above the other."""
-        theirs = self.layer(layer)
+        ends = {"first": "conv_in", "last": "conv_out", "last norm": self.last_norm}
+        theirs = f"{layer.part}.{ends.get(layer.role) or self.block(layer)}"
         if layer.kind == "residual":
             parts = RESIDUAL | ({"shortcut": self.shortcut} if layer.widens else {})
             for mine, name in parts.items():

@@ -19,7 +19,7 @@ from pipelines.sweep.pruning import Rule
 from pipelines.tracking.csv import METRICS, read_metrics
 from pipelines.tracking.metrics import DEFAULT, goal, objectives
 
-CONDITION = re.compile(r"(stage[12])\.(\w+) *([<>]) *([-+.\de]+)(?: +after +(\d+))?")
+CONDITION = re.compile(r"(stage[12])\.(\w+) *([<>]) *([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?: +after +(\d+))?")
 """What ``stop_if`` looks like: ``stage1.usage < 0.05 after 500``."""
 
 LOGGED = "validation/"
@@ -52,14 +52,12 @@ class Condition:
             ValueError: If it cannot be read.
         """
         match = CONDITION.fullmatch(text.strip())
-        try:
-            assert match
-            return cls(match[1], match[2], match[3] == ">", float(match[4]), int(match[5] or 0))
-        except (AssertionError, ValueError):
+        if match is None:
             raise ValueError(
                 f"stop_if={text}: a metric, < or >, and a number expected, and steps if need be: "
                 "'stage1.usage < 0.05 after 500'"
-            ) from None
+            )
+        return cls(match[1], match[2], match[3] == ">", float(match[4]), int(match[5] or 0))
 
     def holds(self, value: float) -> bool:
         """Whether a value is beyond the bound."""
