@@ -17,9 +17,6 @@ from stage1_vqvae.progress import Progress
 FEWEST = 200
 """Steps of stage two without which nothing is timed: it is over before anybody asks."""
 
-CLASSES = 10
-"""Their number hardly changes a step's time."""
-
 
 @contextmanager
 def before_stage2(settings: Settings) -> Iterator[None]:
@@ -46,7 +43,7 @@ def seconds_of_stage2(settings: Settings) -> float:
         return 0.0
     share = {**stage, "batch_size": max(1, stage["batch_size"] // collectives.ranks())}
     try:
-        step = seconds_per_step(prior_step({**settings, "stage2": share}, CLASSES, hardware), hardware.device)
+        step = seconds_per_step(prior_step({**settings, "stage2": share}, hardware), hardware.device)
     except RuntimeError:  # it does not fit, say: the training finds that out, no estimate does
         return 0.0
     return step * stage["trainer"]["max_steps"] * stage["trainer"]["accumulate_grad_batches"]

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.markup import escape
 
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.budget import rules
+from pipelines.budget.choosing import Chooser, applied, seconds_of_step, unset
 from pipelines.budget.duration import seconds_of, spoken
-from pipelines.budget.rules import Choice, Facts
-from pipelines.budget.timing import prior_step, seconds_per_step, tokenizer_step
+from pipelines.budget.rules import Choice
+from pipelines.budget.timing import prior_step
 from pipelines.cli.console import console
-from pipelines.config.compose import settings_from
-from pipelines.config.instantiate import build
-from pipelines.config.overrides import key_of, override
+from pipelines.config.overrides import key_of
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
-from pipelines.distributed.hardware import Hardware
 from pipelines.training.images import RunImages
-from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import read_yaml, write_yaml
 
 BUDGET = "budget.yaml"
 """Of a run's folder: its plan."""
-
-MODELS = ("data", "codes", "stage1", "stage2", "sampling")
-"""What a recipe settles: with ``experiment=`` only the lengths of the trainings are chosen."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +56,7 @@ class Plan:
 
     def apply(self, settings: Settings) -> Settings:
         """Settings with the choices in them."""
-        chosen = [override(key, value) for key, value in self.choices.items()]
-        new = settings_from("config", [*self.asked, *chosen])
-        data = {**settings["data"], "augmentation": new["data"]["augmentation"]}
-        return {**settings, **{key: new[key] for key in ("stage1", "stage2", "codes", "sampling")}, "data": data}
+        return applied(settings, self.asked, self.choices)
 
 
 class Planner:
@@ -93,7 +83,10 @@ class Planner:
         """
         if self.seconds is None:
             return self.settings, images
-        plan = self._kept() or self._made(images.opened)
+        if plan := self._kept():
+            settings = plan.apply(self.settings)
+            return settings, RunImages(settings)
+        plan, images = self._made()
         settings = plan.apply(self.settings)
         return settings, images.under(settings)
 
@@ -106,18 +99,12 @@ class Planner:
             # A run that was begun by an earlier command keeps the share that was planned.
             spent = time.monotonic() - self.start if self.is_new else (1 - rules.STAGE2) * self.seconds
             left = max(self.seconds - spent - rules.AFTER * self.seconds, 0.1 * rules.STAGE2 * self.seconds)
-            classes = 10  # their number hardly changes a step's time
-            step = self._seconds(prior_step(settings, classes, self._hardware))
-            choices = unset(rules.lengths("stage2", left, step), self.asked)
+            choices = unset(rules.lengths("stage2", left, seconds_of_step(prior_step, settings)), self.asked)
             chosen = {**plan.choices, **{one.key: one.value for one in choices}}
             replace(plan, choices=chosen, prior_measured=True).write(self.path)
             collectives.barrier()
             plan = Plan.read(self.path)  # the first process's: the others' clocks tell other times
         return plan.apply(settings)
-
-    @property
-    def _hardware(self) -> Hardware:
-        return build(self.settings["hardware"], "hardware")
 
     def _kept(self) -> Plan | None:
         """The plan that the folder has; None where there is none, or one of which nothing was made yet."""
@@ -132,58 +119,16 @@ class Planner:
         self.is_new = True
         return None
 
-    def _made(self, images: ImageData) -> Plan:
-        """A new plan, which is printed and kept."""
+    def _made(self) -> tuple[Plan, RunImages]:
+        """A new plan, which is printed and kept, and the images that it was made for."""
         assert self.seconds is not None
-        height, width = images.image_size
-        facts = Facts(len(images.train), height, width, len(images.class_names))
-        chosen = unset(rules.data_choices(facts), self.asked)
-        for candidate in rules.model_choices(facts):
-            tried = chosen + unset(candidate, self.asked)
-            plan = Plan(str(self.settings["budget"]), self.asked, {one.key: one.value for one in tried})
-            settings = plan.apply(self.settings)
-            steps = [self._seconds(step) for step in self._steps(settings, images, facts)]
-            first, second = rules.STAGE1 * self.seconds, rules.STAGE2 * self.seconds
-            if first / steps[0] >= rules.STEPS1 and second / steps[1] >= rules.STEPS2:
-                break
-        for stage, seconds, step in zip(("stage1", "stage2"), (first, second), steps, strict=True):
-            tried += unset(rules.lengths(stage, seconds, step), self.asked)
-        plan = replace(plan, choices={one.key: one.value for one in tried})
+        chooser = Chooser(self.settings, self.asked, self.seconds)
+        choices = chooser.all()
+        plan = Plan(str(self.settings["budget"]), self.asked, {one.key: one.value for one in choices})
         plan.write(self.path)
-        show(tried, self.seconds)
+        show(choices, self.seconds)
         collectives.barrier()
-        return plan
-
-    def _steps(self, settings: Settings, images: ImageData, facts: Facts) -> list[Callable[[], None]]:
-        hardware = self._hardware
-        return [tokenizer_step(settings, images, hardware), prior_step(settings, facts.classes, hardware)]
-
-    def _seconds(self, step: Callable[[], None]) -> float:
-        """Of a step, on the slowest process."""
-        seconds = seconds_per_step(step, self._hardware.device)
-        if collectives.ranks() == 1:
-            return seconds
-        return float(collectives.max_over_ranks(torch.tensor([seconds], device=self._hardware.device)))
-
-
-def unset(choices: Iterable[Choice], asked: Sequence[str]) -> list[Choice]:
-    """The choices that the user has not made: of neither their keys nor the groups that these are a part of.
-
-    Whoever picks a model, or a recipe, picks no time: the lengths of the trainings are chosen all the same.
-    """
-    keys = {key_of(word).partition("@")[0].replace("/", ".") for word in asked}
-    groups = set(MODELS) if "experiment" in keys else keys
-    return [
-        one
-        for one in choices
-        if one.key not in keys
-        and not any(one.key == group or one.key.startswith(f"{group}.") for group in groups if not is_length(one.key))
-    ]
-
-
-def is_length(key: str) -> bool:
-    """Whether a key says how long a stage trains."""
-    return ".trainer." in key or key.endswith(".warmup_steps")
+        return plan, chooser.images
 
 
 def show(choices: Sequence[Choice], seconds: float) -> None:

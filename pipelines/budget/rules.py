@@ -6,7 +6,10 @@ Every rule proposes keys of the command and their values. What the user set stay
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 STAGE1, STAGE2 = 0.35, 0.5
@@ -15,7 +18,7 @@ STAGE1, STAGE2 = 0.35, 0.5
 AFTER = 0.05
 """Share of the time that samples and the report get after the prior's training."""
 
-STEPS1, STEPS2 = 1500, 2000
+STEPS1, STEPS2 = 1500, 1000
 """Optimiser steps below which a smaller model is the better choice."""
 
 FEW = 10_000
@@ -24,6 +27,21 @@ FEW = 10_000
 VALIDATIONS = 8
 """Validations of each training."""
 
+SIDES = (64, 128, 256)
+"""Heights and widths to choose from, where the originals have them."""
+
+SMALL = 64
+"""Originals of one size are taken as they are up to this height and width."""
+
+GREY = frozenset(("1", "L", "I", "I;16", "F"))
+"""PIL's names of images of one channel."""
+
+FASTER = 0.9
+"""Share of the time below which a step is faster, and not by chance."""
+
+COMPILED_FROM = 7200.0
+"""Seconds of a budget from which a compilation pays, which may take minutes."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -31,12 +49,14 @@ class Facts:
 
     Attributes:
         images: Training images.
+        distinct: How many are left of them without those that nearly equal another one.
         height: In pixels.
         width: In pixels.
         classes: 0 for none.
     """
 
     images: int
+    distinct: int
     height: int
     width: int
     classes: int
@@ -51,20 +71,44 @@ class Choice:
     reason: str
 
 
+def channel_choices(modes: Iterable[str]) -> list[Choice]:
+    """How many channels images have that are of these modes, PIL's names; nothing where the default fits."""
+    return [Choice("data.channels", 1, "all images are grey")] if set(modes) <= GREY else []
+
+
+def image_sizes(originals: Counter[tuple[int, int]]) -> list[Choice]:
+    """Sizes to choose from, the smallest first.
+
+    Args:
+        originals: How many images have each height and width.
+    """
+    (height, width), count = originals.most_common(1)[0]
+    reason = f"{count / originals.total():.0%} of the images have {height}×{width}"
+    if count == originals.total() and max(height, width) <= SMALL and height % 4 == width % 4 == 0:
+        return [Choice("data.image_size", [height, width], reason)]
+    shorter = int(median(min(size) for size in originals.elements()))
+    sides = [side for side in SIDES if side <= shorter] or [max(4, min(shorter, SMALL) // 4 * 4)]
+    reason += "; the largest size that gets enough steps" if len(sides) > 1 else ""
+    return [Choice("data.image_size", [side, side], reason) for side in sides]
+
+
 def data_choices(facts: Facts) -> list[Choice]:
     """What follows from the data alone, whatever the time."""
-    size = 256 if facts.images < FEW else 512
-    # A prior learns few images by heart; copies that were moved a little are what it has instead of more images.
-    copies = min(16, max(1, round(60_000 / facts.images)))
+    # With N images a code is nearly determined by those before it after log N / log K places (arXiv 2605.06207): the
+    # first two of few images. Copies that were moved a little are what a prior has instead of more images.
+    size = 256 if facts.distinct < FEW else 512
+    copies = min(16, max(1, round(60_000 / facts.distinct)))
     shift = max(1, round(min(facts.height, facts.width) / 32))
     few = f"{facts.images:,} training images"
+    if facts.distinct < facts.images:
+        few += f", {facts.distinct:,} distinct"
     return [
         Choice("stage1.quantizer.codebook_size", size, f"{few}: each code is to be seen often"),
         Choice("data.augmentation.shift", shift, f"{few}; mirrored images only if you say data.augmentation.flip=true"),
         Choice("codes.copies", copies, f"{few}, so that the prior learns no image by heart"),
         Choice("stage1.batch_size", min(32, facts.images), "smaller batches, more steps"),
-        Choice("stage2.batch_size", min(64, facts.images * copies), "as the recipes have it"),
-        *(choices_for_few_images(few) if facts.images < FEW else []),
+        Choice("stage2.batch_size", min(32, facts.images * copies), "smaller batches, more steps"),
+        *(choices_for_few_images(few) if facts.distinct < FEW else []),
         *(choices_for_classes(facts.classes) if facts.classes > 1 else []),
     ]
 
@@ -83,41 +127,46 @@ def choices_for_classes(classes: int) -> list[Choice]:
     return [Choice("sampling.guidance", 2.0, f"{classes} classes: samples show theirs, and vary less")]
 
 
-def model_choices(facts: Facts) -> list[list[Choice]]:
-    """Models to choose from, the largest first: of both stages, since the grid of codes ties them together."""
-    fine, coarse = grid_for(facts, 16), grid_for(facts, 8)
-    candidates = [(fine, 128, "transformer"), (fine, 64, "transformer_small"), (coarse, 64, "transformer_small")]
-    return [[*tokenizer(*grid, width), *prior(option)] for grid, width, option in candidates]
+def hardware_variants(bfloat16: bool) -> list[dict[str, Any]]:
+    """Settings of the hardware to try in place of those as they are, where steps are in bfloat16 already or not."""
+    last, lower = {"hardware.channels_last": True}, {"hardware.precision": "bf16-mixed"}
+    return [last] if bfloat16 else [last, lower, {**lower, **last}]
 
 
-def grid_for(facts: Facts, places: int) -> tuple[int, int, tuple[int, int]]:
-    """The downsampling factor whose grid of codes is nearest to ``places`` along the longer side.
-
-    Returns:
-        The factor, the padding it needs, and the grid.
-    """
-    longer = max(facts.height, facts.width)
-    fitting = []
-    for exponent in range(1, 6):
-        factor = 2**exponent
-        needs = {(-side % factor) for side in (facts.height, facts.width)}
-        if len(needs) == 1 and (need := needs.pop()) % 2 == 0 and longer >= factor:
-            grid = ((facts.height + need) // factor, (facts.width + need) // factor)
-            fitting.append((abs(math.log(max(grid) / places)), factor, need // 2, grid))
-    if not fitting:
-        raise ValueError(
-            f"data.image_size=[{facts.height},{facts.width}]: no grid of codes fits; use sides that 4 or 8 divides"
-        )
-    _, factor, padding, grid = min(fitting)
-    return factor, padding, grid
+def hardware_choices(variant: Iterable[Choice], share: float) -> list[Choice]:
+    """The settings of a variant with which steps take a ``share`` of the time; none where that is hardly less."""
+    if share > FASTER:
+        return []
+    return [replace(one, reason=f"steps take {share:.0%} of the time here") for one in variant]
 
 
-def tokenizer(factor: int, padding: int, grid: tuple[int, int], width: int) -> list[Choice]:
-    """A VQ-VAE with normalised blocks and a deeper decoder, the recipe of ``experiment=cifar10``."""
-    height, wide = grid
+def grids(height: int, width: int) -> list[list[Choice]]:
+    """Grids of codes of images of this size to choose from, from fine to coarse."""
+    return [grid_choices(*grid_for(height, width, places)) for places in (16, 8)]
+
+
+def tokenizers() -> list[list[Choice]]:
+    """Networks of a VQ-VAE to choose from, the smallest first."""
+    return [tokenizer(width) for width in (64, 128)]
+
+
+def priors() -> list[list[Choice]]:
+    """Priors to choose from, the smallest first."""
+    return [prior(option) for option in ("transformer_small", "transformer")]
+
+
+def grid_choices(factor: int, padding: int, grid: tuple[int, int]) -> list[Choice]:
+    """The settings of a grid of codes."""
+    height, width = grid
     return [
-        Choice("stage1.model.downsample_factor", factor, f"{height}×{wide} = {height * wide} codes an image"),
+        Choice("stage1.model.downsample_factor", factor, f"{height}×{width} = {height * width} codes an image"),
         Choice("stage1.model.padding", padding, f"so that {factor} divides the sides"),
+    ]
+
+
+def tokenizer(width: int) -> list[Choice]:
+    """A VQ-VAE with normalised blocks and a deeper decoder, the recipe of ``experiment=cifar10``."""
+    return [
         Choice("stage1.model.width", width, "the widest that gets enough steps"),
         Choice("stage1.model.residual_width", width, "as wide as the network"),
         Choice("stage1.model.residual_layers", [2, 4], "the decoder is the deeper one"),
@@ -128,7 +177,29 @@ def tokenizer(factor: int, padding: int, grid: tuple[int, int], width: int) -> l
 
 def prior(option: str) -> list[Choice]:
     """A transformer of one of the sizes of ``conf/stage2``."""
-    return [Choice("stage2", option, "the largest that gets enough steps")]
+    return [
+        Choice("stage2", option, "the largest that gets enough steps"),
+        Choice("stage2.model.attention_dropout", 0.0, "faster steps, hence more of them"),
+    ]
+
+
+def grid_for(height: int, width: int, places: int) -> tuple[int, int, tuple[int, int]]:
+    """The downsampling factor whose grid of codes is nearest to ``places`` along the longer side.
+
+    Returns:
+        The factor, the padding it needs, and the grid.
+    """
+    fitting = []
+    for exponent in range(1, 6):
+        factor = 2**exponent
+        needs = {(-side % factor) for side in (height, width)}
+        if len(needs) == 1 and (need := needs.pop()) % 2 == 0 and max(height, width) >= factor:
+            grid = ((height + need) // factor, (width + need) // factor)
+            fitting.append((abs(math.log(max(grid) / places)), factor, need // 2, grid))
+    if not fitting:
+        raise ValueError(f"data.image_size=[{height},{width}]: no grid of codes fits; use sides that 4 or 8 divides")
+    _, factor, padding, grid = min(fitting)
+    return factor, padding, grid
 
 
 def lengths(stage: str, seconds: float, step: float) -> list[Choice]:

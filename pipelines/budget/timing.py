@@ -14,13 +14,14 @@ from torch.optim import Optimizer
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed.hardware import Hardware
-from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.lightning_module import TokenizerTraining
 from stage2_prior.lightning_module import PriorTraining
-from stage2_prior.prior import NO_LABEL
 
 WARM_UP, STEPS, PATIENCE = 2, 5, 4.0
 """Steps before the clock runs, steps that are timed, and seconds after which fewer will do."""
+
+CLASSES = 10
+"""Their number hardly changes a step's time."""
 
 
 def seconds_per_step(step: Callable[[], None], device: torch.device) -> float:
@@ -41,15 +42,17 @@ def seconds_per_step(step: Callable[[], None], device: torch.device) -> float:
     return median(taken[min(WARM_UP, len(taken) - 1) :])
 
 
-def tokenizer_step(settings: Settings, images: ImageData, hardware: Hardware) -> Callable[[], None]:
-    """A training step of stage one on a batch of the data."""
-    stage, trust = settings["stage1"], settings["trust"]
+def tokenizer_step(settings: Settings, hardware: Hardware) -> Callable[[], None]:
+    """A training step of stage one on random images."""
+    stage, data, trust = settings["stage1"], settings["data"], settings["trust"]
     model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization", trust)
-    module = TokenizerTraining(model, objective, images.augmentation, optimization, 0, hardware.channels_last)
-    draws = list(range(min(stage["batch_size"], len(images.train))))
-    step = step_of(module, images.train.__getitems__(draws), hardware)
+    augmentation = build(data["augmentation"], "data.augmentation", trust)
+    module = TokenizerTraining(model, objective, augmentation, optimization, 0, hardware.channels_last)
+    size = stage["batch_size"]
+    images = torch.randint(256, (size, *data["image_size"], data["channels"]), dtype=torch.uint8)
+    step = step_of(module, {"images": images, "draws": torch.arange(size)}, hardware)
 
     def step_with_codebook() -> None:
         step()
@@ -58,15 +61,15 @@ def tokenizer_step(settings: Settings, images: ImageData, hardware: Hardware) ->
     return step_with_codebook
 
 
-def prior_step(settings: Settings, classes: int, hardware: Hardware) -> Callable[[], None]:
+def prior_step(settings: Settings, hardware: Hardware) -> Callable[[], None]:
     """A training step of stage two on random codes."""
     stage, trust = settings["stage2"], settings["trust"]
     layout = build(settings["stage1"]["model"], "stage1.model", trust).layout
-    model = build(stage["model"], "stage2.model", trust, layout=layout, num_classes=classes)
+    model = build(stage["model"], "stage2.model", trust, layout=layout, num_classes=CLASSES)
     optimization = build(stage["optimization"], "stage2.optimization", trust)
     size = stage["batch_size"]
     codes = (torch.rand(size, layout.length) * layout.codebook_size_at()).long()
-    labels = torch.arange(size) % classes if classes else torch.full((size,), NO_LABEL)
+    labels = torch.arange(size) % CLASSES
     module = PriorTraining(model, stage["label_dropout"], 0.0, optimization)
     return step_of(module, {"codes": codes, "labels": labels}, hardware)
 
@@ -80,11 +83,14 @@ def step_of(
     made: Any = module.optimization(module.model, 1)
     optimizer: Optimizer = made["optimizer"] if isinstance(made, Mapping) else made
     lower = hardware.training_precision.startswith("bf16")
+    training_step = module.training_step
+    if hardware.compile:
+        training_step = torch.compile(training_step, fullgraph=True)
 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast(hardware.device.type, dtype=torch.bfloat16, enabled=lower):
-            loss = module.training_step(batch, 0)["loss"]
+            loss = training_step(batch, 0)["loss"]
         loss.backward()
         optimizer.step()
 

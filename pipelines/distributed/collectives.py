@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from pipelines.distributed.environment import PATIENCE
+
+Value = TypeVar("Value")
 
 SAID = "what is wrong has been said"
 """A key of the store that the processes share."""
@@ -49,6 +52,15 @@ class LongWait:
         if self._group is not None:
             dist.barrier(self._group)
             dist.destroy_process_group(self._group)
+
+
+def from_first(value: Value) -> Value:
+    """Return what the first process gives. Every process must call this."""
+    if ranks() == 1:
+        return value
+    given = [value]
+    dist.broadcast_object_list(given)
+    return given[0]
 
 
 def on_any(flag: bool) -> bool:

@@ -1,10 +1,9 @@
 import pytest
 import torch
 
+from pipelines.budget import choosing, timing
 from pipelines.budget import plan as module
-from pipelines.budget import timing
-from pipelines.budget.plan import BUDGET, Plan, Planner, unset
-from pipelines.budget.rules import Choice
+from pipelines.budget.plan import BUDGET, Plan, Planner
 from pipelines.config.compose import settings_from
 from pipelines.config.instantiate import build
 from pipelines.run import main
@@ -13,27 +12,6 @@ from pipelines.training.images import RunImages
 from stage1_vqvae.files import read_json, read_yaml, write_yaml
 from tests.support.commands import forked_output
 from tests.support.tiny import TINY
-
-
-def kept(asked, *keys):
-    return [one.key for one in unset([Choice(key, 0, "") for key in keys], asked)]
-
-
-def test_what_the_user_set_stays():
-    assert kept(["seed=3"], "stage1.model.width", "stage2") == ["stage1.model.width", "stage2"]
-    keys = ("stage1.model.width", "stage1.model.norm", "stage2")
-    assert kept(["stage1.model.width=9", "++stage2=pixelcnn"], *keys) == ["stage1.model.norm"]
-    keys = ("stage1.quantizer.codebook_size", "stage1.model.width")
-    assert kept(["stage1/quantizer=fsq"], *keys) == ["stage1.model.width"]
-    assert kept(["stage1=vqvae2"], "stage1.model.width", "stage1.trainer.max_steps") == ["stage1.trainer.max_steps"]
-    keys = ("stage1.trainer.max_steps", "stage1.trainer.validate_every")
-    assert kept(["stage1.trainer.max_steps=9"], *keys) == ["stage1.trainer.validate_every"]
-
-
-def test_a_recipe_leaves_the_lengths_alone_to_be_chosen():
-    keys = ("codes.copies", "data.augmentation.shift", "stage1.model.width", "stage2", "stage2.trainer.max_steps")
-    assert kept(["experiment=mnist5k"], *keys) == ["stage2.trainer.max_steps"]
-
 
 SMALL = ["n=10", "logger=csv", "stage2.model.width=16", "stage2.model.layers=1", "stage2.model.heads=2"]
 SMALL += [
@@ -52,9 +30,10 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now, self.timed = 0.0, 0
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(module, "tokenizer_step", lambda settings, *_: settings["stage1"]["model"]["width"] / 640)
-        monkeypatch.setattr(module, "prior_step", lambda settings, *_: 0.1)
-        monkeypatch.setattr(module, "seconds_per_step", self.seconds)
+        monkeypatch.setattr(choosing, "tokenizer_step", lambda settings, *_: settings["stage1"]["model"]["width"] / 640)
+        for place in (module, choosing):
+            monkeypatch.setattr(place, "prior_step", lambda settings, *_: 0.1)
+        monkeypatch.setattr(choosing, "seconds_per_step", self.seconds)
 
     def seconds(self, step, device):
         self.timed += 1
@@ -131,8 +110,9 @@ def test_a_run_spends_on_its_prior_what_stage_one_left(clock, monkeypatch, tmp_p
 
     extract_codes = task.extract_codes
     monkeypatch.setattr(task, "extract_codes", extract)
-    monkeypatch.setattr(module, "tokenizer_step", lambda *_: 20.0)
-    monkeypatch.setattr(module, "prior_step", lambda *_: 17.0)
+    monkeypatch.setattr(choosing, "tokenizer_step", lambda *_: 20.0)
+    for place in (module, choosing):
+        monkeypatch.setattr(place, "prior_step", lambda *_: 17.0)
     words = [*SMALL, "budget=2min", f"data.cache={tmp_path / 'cache'}"]
     run(settings_of(tmp_path / "run", *words))
     folders = {"stage1": "tokenizer", "stage2": "prior"}
@@ -154,9 +134,8 @@ def test_steps_of_both_stages_are_taken_and_change_no_weight(tmp_path):
     )
     hardware = build(settings["hardware"], "hardware")
     steps = [
-        timing.tokenizer_step(settings, RunImages(settings).opened, hardware),
-        timing.prior_step(settings, 10, hardware),
-        timing.prior_step(settings, 0, hardware),
+        timing.tokenizer_step(settings, hardware),
+        timing.prior_step(settings, hardware),
     ]
     assert all(timing.seconds_per_step(step, hardware.device) > 0 for step in steps)
 
