@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 
 from stage2_prior.batches import training_batch
 from stage2_prior.prior import NO_LABEL, Autoregressive
+from stage2_prior.random_order import RandomOrder, draw_orders
 
 
 def adamw(module: nn.Module, max_steps: int) -> torch.optim.Optimizer:
@@ -36,6 +37,11 @@ class PriorTraining(LightningModule):
         unigram_entropy: Entropy of the training codes' frequencies in nats per code, logged beside the prior's; None
             where it is not known.
         optimization: Optimiser and schedule for a module and a number of steps, as Lightning takes them.
+        random_order: Two shares of the training, between which the share of rows in random order falls from 1 to 0
+            (RAR, see :mod:`stage2_prior.random_order`); None for raster order alone.
+
+    Raises:
+        ValueError: If a share is out of range, or a model without other orders is to be trained in some.
     """
 
     def __init__(
@@ -44,14 +50,21 @@ class PriorTraining(LightningModule):
         label_dropout: float = 0.1,
         unigram_entropy: float | None = None,
         optimization: Callable[[nn.Module, int], Any] = adamw,
+        random_order: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_dropout <= 1:
             raise ValueError(f"label_dropout is in [0, 1], got {label_dropout}")
+        if random_order is not None and not model.any_order:
+            raise ValueError(
+                f"stage2.random_order: a {type(model).__name__} predicts codes in raster order alone: give null, "
+                "or stage2=transformer"
+            )
         self.model = model
         self.label_dropout = label_dropout
         self.unigram_entropy = unigram_entropy
         self.optimization = optimization
+        self.random_order = None if random_order is None else RandomOrder(*random_order)
         self.nats = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in model.layout.grids)
 
     @property
@@ -69,11 +82,20 @@ class PriorTraining(LightningModule):
             return batch
         return training_batch(batch, self.model)
 
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Draw the orders of the rows, as long as some are in random order."""
+        if self.random_order is None:
+            return
+        probability = self.random_order.probability(self.trainer.global_step, self._steps)
+        if probability > 0:
+            codes = batch["codes"]
+            batch["order"] = draw_orders(self.model.layout, len(codes), probability, codes.device)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the nats per code of one batch, as ``loss`` and as ``nats``."""
         labels = batch["labels"]
         hidden = torch.rand(len(labels), device=labels.device) < self.label_dropout
-        nats = self.model.nats(batch["codes"], labels.masked_fill(hidden, NO_LABEL)).mean()
+        nats = self.model.nats(batch["codes"], labels.masked_fill(hidden, NO_LABEL), batch.get("order")).mean()
         return {"loss": nats, "nats": nats}  # Lightning divides the loss by the number of batches of a step
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -113,10 +135,14 @@ class PriorTraining(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser and schedule that were asked for."""
+        return self.optimization(self.model, self._steps)
+
+    @property
+    def _steps(self) -> int:
         steps = self.trainer.max_steps
         if steps < 0:  # a trainer that counts epochs; without end if it counts none
             steps = int(min(self.trainer.estimated_stepping_batches, sys.maxsize))
-        return self.optimization(self.model, steps)
+        return steps
 
     @property
     def _step_is_logged(self) -> bool:

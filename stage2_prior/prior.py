@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +40,11 @@ class Autoregressive(nn.Module, ABC):
 
     Attributes:
         layout: Of the codes that it predicts.
+        any_order: Whether it predicts in other orders than raster order, see :meth:`Prior.predict_in_order`.
     """
 
     layout: CodeLayout
+    any_order: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -56,10 +58,20 @@ class Autoregressive(nn.Module, ABC):
         """The layers that FSDP gathers one at a time; the rest of the module is one unit."""
         return []
 
-    def nats(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Cross-entropy of every code that it predicts, in nats: float32 ``[B, t]``."""
-        logits = self(codes, labels).float()
-        return F.cross_entropy(logits.transpose(1, 2), self.targets(codes), reduction="none")
+    def nats(self, codes: Tensor, labels: Tensor | None = None, order: Tensor | None = None) -> Tensor:
+        """Cross-entropy of every code that it predicts, in nats: float32 ``[B, t]``, each at its position.
+
+        Args:
+            codes: int64 ``[B, T]`` of all grids.
+            labels: int64 ``[B]``, -1 for the null class; None is -1 for all.
+            order: As for :meth:`Prior.forward`; None is raster order.
+        """
+        targets = self.targets(codes)
+        if order is None:
+            return F.cross_entropy(self(codes, labels).float().transpose(1, 2), targets, reduction="none")
+        logits = self(codes, labels, order).float()
+        nats = F.cross_entropy(logits.transpose(1, 2), targets.gather(1, order), reduction="none")
+        return torch.zeros_like(nats).scatter(1, order, nats)
 
 
 class Prior(Autoregressive):
@@ -96,19 +108,37 @@ class Prior(Autoregressive):
         ``num_classes`` is the null class. Codes that a position's codebook lacks are masked by the caller.
         """
 
-    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+    def predict_in_order(self, codes: Tensor, labels: Tensor, order: Tensor) -> Tensor:
+        """Logits ``[B, T, K]`` of ``codes [B, T]`` in an order of each row's own, for class indices ``[B]``.
+
+        Those at t are of position ``order[:, t]`` and depend on the codes at the positions ``order[:, :t]`` and the
+        label only. A prior that can sets :attr:`any_order`.
+
+        Args:
+            codes: int64 ``[B, T]``.
+            labels: As for :meth:`predict`.
+            order: Positions, int64 ``[B, T]``: a permutation in every row, under which each grid keeps its place.
+
+        Raises:
+            ValueError: If the prior predicts in raster order alone.
+        """
+        raise ValueError(f"a {type(self).__name__} predicts codes in raster order alone: use a transformer")
+
+    def forward(self, codes: Tensor, labels: Tensor | None = None, order: Tensor | None = None) -> Tensor:
         """Logits ``[B, T, K]`` of every position of ``codes [B, T]``, teacher-forced.
 
         Args:
             codes: int64 ``[B, T']``; a prefix (``T' <= T``) gives that prefix's logits.
             labels: int64 ``[B]`` in ``[0, num_classes)``, -1 for the null class; None is -1 for all.
+            order: int64 ``[B, T]`` for logits in another order than raster order, see :meth:`predict_in_order`.
 
         Raises:
             ValueError: If codes are longer than the layout or labels are not ``[B]``.
         """
         if codes.ndim != 2 or codes.shape[1] > self.layout.length:
             raise ValueError(f"codes [B, T], T at most {self.layout.length}, expected, got {list(codes.shape)}")
-        logits = self.predict(codes, self.class_index(labels, len(codes), codes.device))
+        index = self.class_index(labels, len(codes), codes.device)
+        logits = self.predict(codes, index) if order is None else self.predict_in_order(codes, index, order)
         return logits.masked_fill(self.absent[: codes.shape[1]], -torch.inf)
 
     def class_index(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:

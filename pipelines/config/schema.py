@@ -70,6 +70,7 @@ class Stage2(TypedDict):
     trainer: Node
     batch_size: int
     label_dropout: float
+    random_order: NotRequired[tuple[float, float] | None]
     seed: NotRequired[int]
     init: NotRequired[str | None]
     level: NotRequired[int | None]

@@ -160,6 +160,6 @@ def check_models(settings: Settings) -> None:
     optimization = build(stage2["optimization"], "stage2.optimization", trust)
     level = stage2.get("level")
     part = prior if level is None else prior.level(level)
-    PriorTraining(part, stage2["label_dropout"], 0.0, optimization)
+    PriorTraining(part, stage2["label_dropout"], 0.0, optimization, stage2.get("random_order"))
     if isinstance(optimization, Optimization):
         optimization.check(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
-from pipelines.distributed.fsdp import ShardedPriorTraining
+from pipelines.distributed.fsdp import ShardedPriorTraining, built_on_first
 from pipelines.inputs.labels import trained_classes
 from pipelines.sweep.early_end import early_end
 from pipelines.tasks.taken_tokenizer import with_tokenizer
@@ -39,6 +40,7 @@ from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.code_store.manifest import MANIFEST
 from stage2_prior.code_store.store import CodeStore
 from stage2_prior.lightning_module import PriorTraining
+from stage2_prior.prior import Prior
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,15 @@ def begin(run: RunFolder, part: Part, claim: Claim, optimization: Any) -> None:
         set_aside_logs(run, part.job)
 
 
+def new_prior(settings: Settings, store: CodeStore, sharded: bool) -> Prior:
+    """A prior of a store's codes before its training; one that is to be sharded takes memory on rank 0 alone."""
+    known = {"layout": store.layout, "num_classes": len(store.class_names)}
+    make = partial(build, settings["stage2"]["model"], "stage2.model", settings["trust"], **known)
+    prior: Prior = built_on_first(make) if sharded else make()
+    warm_start(prior, "stage2", settings)
+    return prior
+
+
 def train_part(
     part: Part, run: RunFolder, tokenizer: Tokenizer, tokenizer_fingerprint: str, claim: Claim, settings: Settings
 ) -> dict[str, float]:
@@ -182,13 +193,13 @@ def train_part(
         "tokenizer": tokenizer_fingerprint,
         "sampling": settings["sampling"],
     }
-    prior = build(stage["model"], "stage2.model", trust, layout=train.layout, num_classes=config["num_classes"])
-    warm_start(prior, "stage2", settings)
-    model = prior if part.level is None else prior.level(part.level)
     hardware = build(settings["hardware"], "hardware")
+    prior = new_prior(settings, train, hardware.sharded)
+    model = prior if part.level is None else prior.level(part.level)
     training = ShardedPriorTraining if hardware.sharded else PriorTraining
     optimization = build(stage["optimization"], "stage2.optimization", trust)
-    module = training(model, stage["label_dropout"], train.unigram_entropy(part.level), optimization)
+    entropy = train.unigram_entropy(part.level)
+    module = training(model, stage["label_dropout"], entropy, optimization, stage.get("random_order"))
     data = StageData(train, validation, stage["batch_size"], seed, workers=0)
     watchers = [*callbacks(settings, "stage2"), *early_end(settings, part.job)]
     begin(run, part, claim, optimization)

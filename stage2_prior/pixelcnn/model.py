@@ -38,6 +38,8 @@ class PixelCNN(Prior):
         attention_every: Self-attention after every so many layers, with which a position sees all codes of its grid
             before it; None for no attention.
         heads: Attention heads.
+        activation_checkpointing: Whether activations inside a gated layer are computed again in the backward pass:
+            less memory in training, more time, the same numbers (arXiv 1604.06174).
 
     Raises:
         ValueError: If the kernel is even or less than 3, a grid has three axes, a list has not one value for
@@ -56,6 +58,7 @@ class PixelCNN(Prior):
         coarse_blocks: int | Sequence[int] = 2,
         attention_every: int | Sequence[int | None] | None = None,
         heads: int | Sequence[int] = 4,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__(layout, num_classes)
         shaped = {
@@ -69,7 +72,13 @@ class PixelCNN(Prior):
         }
         each = {name: per_grid(name, value, len(layout.grids)) for name, value in shaped.items()}
         self.stacks = nn.ModuleList(
-            grid_stack(layout, grid, num_classes, **{name: values[grid] for name, values in each.items()})
+            grid_stack(
+                layout,
+                grid,
+                num_classes,
+                **{name: values[grid] for name, values in each.items()},
+                activation_checkpointing=activation_checkpointing,
+            )
             for grid in range(len(layout.grids))
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stage2_prior.pixelcnn.attention import CausalAttention
 from stage2_prior.pixelcnn.layers import GatedLayer, Streams
@@ -30,6 +31,7 @@ class GatedStack(nn.Module):
         dropout: On what each gated layer adds to the horizontal stack.
         attention_every: Self-attention after every so many layers; None for no attention.
         heads: Attention heads.
+        activation_checkpointing: Whether activations inside a layer are computed again in the backward pass.
 
     Raises:
         ValueError: If the kernel is even or less than 3, or the attention does not fit the layers and the width.
@@ -46,6 +48,7 @@ class GatedStack(nn.Module):
         dropout: float = 0.0,
         attention_every: int | None = None,
         heads: int = 4,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if kernel < 3 or kernel % 2 == 0:
@@ -56,6 +59,7 @@ class GatedStack(nn.Module):
             raise ValueError(f"heads divide the width, got {heads} heads and width {width}")
         self.shape = shape
         self.kernel = kernel
+        self.activation_checkpointing = activation_checkpointing
         self.code = nn.Embedding(codebook_size, width)
         # Codes that begin alike learn from one another; far apart, as by default, each is learned by heart.
         nn.init.normal_(self.code.weight, std=0.02)
@@ -91,8 +95,10 @@ class GatedStack(nn.Module):
         known = known.movedim(3, 1)  # [B, C, rows, W]
         streams = Streams(F.pad(known, (0, 0, 1, -1)) + position, F.pad(known, (1, -1)) + position)
         attention = self.attention_after
+        again = self.activation_checkpointing and self.training
         for index, layer in enumerate(self.layers):
-            streams = layer(streams, condition[:, :, :rows])
+            of_layer = streams, condition[:, :, :rows]
+            streams = checkpoint(layer, *of_layer, use_reentrant=False) if again else layer(*of_layer)
             if index in attention:
                 streams = streams._replace(horizontal=attention[index](streams.horizontal, before))
         return self.head(streams.horizontal).movedim(1, 3)

@@ -30,7 +30,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, query_rope: Tensor, key_rope: Tensor) -> Tensor:
-        """Transform ``x [B, T, width]``; the rotations are ``[2, T, D / 2]`` each."""
+        """Transform ``x [B, T, width]``; the rotations are ``[2, T, D / 2]`` each, or ``[2, B, 1, T, D / 2]``."""
         q, k, v = self.attention.project(self.attention_norm(x), query_rope, key_rope)
         x = x + self.dropout(self.attention.attend(q, k, v))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))

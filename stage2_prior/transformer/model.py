@@ -8,6 +8,7 @@ from itertools import accumulate
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.frozen import frozen, prepared
@@ -44,6 +45,8 @@ class Transformer(Prior):
         attention_dropout: On the attention weights; None for as much as ``dropout``. Fused attention has none, so a
             step without it is faster, the more so the longer the sequence.
         tied: Whether logits are products with the codes' embeddings (arXiv 1608.05859) and not with separate weights.
+        activation_checkpointing: Whether activations inside a block are computed again in the backward pass: less
+            memory in training, more time, the same numbers (arXiv 1604.06174).
 
     Raises:
         ValueError: If heads do not divide the width into even parts, or ``kv_heads`` do not divide the heads.
@@ -60,6 +63,7 @@ class Transformer(Prior):
         dropout: float = 0.1,
         attention_dropout: float | None = None,
         tied: bool = False,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__(layout, num_classes)
         if width % (2 * heads):
@@ -73,6 +77,7 @@ class Transformer(Prior):
         self.dropout = nn.Dropout(dropout)
         on_attention = dropout if attention_dropout is None else attention_dropout
         self.blocks = nn.ModuleList(Block(width, heads, kv_heads, dropout, on_attention) for _ in range(layers))
+        self.activation_checkpointing = activation_checkpointing
         self.norm = nn.RMSNorm(width, eps=EPSILON)
         self.head = None if tied else nn.Linear(width, sum(layout.codebook_sizes), bias=False)
         positions, dim = coordinates(layout), width // heads  # [T, AXES]
@@ -90,6 +95,7 @@ class Transformer(Prior):
             for last in (block.attention.out, block.feed_forward.out):
                 nn.init.normal_(last.weight, std=0.02 / (2 * layers) ** 0.5)  # the stream's variance stays level
 
+    any_order = True
     query_rope: Tensor
     key_rope: Tensor
     grid_at: Tensor
@@ -103,11 +109,40 @@ class Transformer(Prior):
     def predict(self, codes: Tensor, labels: Tensor) -> Tensor:
         """Logits ``[B, T', K]`` for a prefix ``codes [B, T']`` and class indices ``labels [B]``."""
         length = codes.shape[1]
-        known = self.code(codes[:, :-1] + self.code_rows[: length - 1])  # [B, T' - 1, width]
-        x = F.pad(known, (0, 0, 1, 0)) + self.positions()[:length] + self.label(labels)[:, None]
+        known = codes[:, :-1] + self.code_rows[: length - 1]
+        rotations = self.query_rope[:, :length], self.key_rope[:, :length]
+        return self._logits(known, labels, self.positions()[:length], *rotations)
+
+    def predict_in_order(self, codes: Tensor, labels: Tensor, order: Tensor) -> Tensor:
+        """Logits ``[B, T, K]`` of the positions ``order [B, T]``, given the codes of those before in the order.
+
+        Nothing is added to the network: a slot knows by its embedding and its queries' rotation which position it
+        predicts, and by its keys' rotation where the code lies that it holds.
+        """
+        held = order[:, :-1]
+        known = codes.gather(1, held) + self.code_rows[held]
+        # Queries are rotated by a position itself, so theirs are the rotations of all positions.
+        first = self.key_rope[:, None, :1].expand(-1, len(order), -1, -1)
+        keys = torch.cat([first, self.query_rope[:, held]], dim=2)  # [2, B, T, D / 2]
+        rotations = self.query_rope[:, order][:, :, None], keys[:, :, None]
+        return self._logits(known, labels, F.embedding(order, self.positions()), *rotations)
+
+    def _logits(self, known: Tensor, labels: Tensor, positions: Tensor, query_rope: Tensor, key_rope: Tensor) -> Tensor:
+        """Logits ``[B, T', K]`` of T' slots.
+
+        Args:
+            known: Rows of the embeddings of the codes that all slots but the first hold, int64 ``[B, T' - 1]``.
+            labels: Class indices, int64 ``[B]``.
+            positions: Embeddings of the positions that the slots predict, ``[T', width]`` or ``[B, T', width]``.
+            query_rope, key_rope: Rotations, ``[2, T', D / 2]`` or ``[2, B, 1, T', D / 2]``.
+        """
+        x = F.pad(self.code(known), (0, 0, 1, 0)) + positions + self.label(labels)[:, None]
         x = self.dropout(x)
         for block in self.stack:
-            x = block(x, self.query_rope[:, :length], self.key_rope[:, :length])
+            if self.activation_checkpointing and self.training:
+                x = checkpoint(block, x, query_rope, key_rope, use_reentrant=False)
+            else:
+                x = block(x, query_rope, key_rope)
         by_grid = self.norm(x).tensor_split(list(accumulate(self.layout.lengths))[:-1], dim=1)
         logits = [F.linear(x, weight) for x, weight in zip(by_grid, self.head_weights(), strict=True)]
         return torch.cat([F.pad(x, (0, self.layout.vocabulary - x.shape[2])) for x in logits], dim=1)

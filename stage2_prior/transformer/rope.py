@@ -43,7 +43,7 @@ def rope(positions: Tensor, axes: int, dim: int, longest: float = 100.0) -> Tens
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate the pairs ``(x[i], x[i + D/2])`` of ``x [B, heads, T, D]`` by ``rotation [2, T, D / 2]``."""
+    """Rotate the pairs ``(x[i], x[i + D/2])`` of ``x [B, heads, T, D]`` by ``rotation [2, (B, 1,) T, D / 2]``."""
     first, second = x.chunk(2, dim=-1)
     cos, sin = rotation.to(x.dtype)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

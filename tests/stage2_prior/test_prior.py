@@ -70,6 +70,23 @@ def test_defaults_of_the_options_are_those_of_the_signatures(kind, option):
             assert value == parameters[name].default, name
 
 
+@pytest.mark.parametrize("kind", [PixelCNN, Transformer])
+def test_activations_computed_again_change_no_number(kind):
+    layout, found = CodeLayout(((2, 2), (2, 3)), (4, 8)), []
+    codes, labels = torch.arange(30).view(3, 10) % 4, torch.tensor([0, 1, -1])
+    for again in (False, True):
+        torch.manual_seed(0)  # of the weights and of dropout
+        prior = kind(layout, 2, width=16, layers=2, heads=2, dropout=0.5, activation_checkpointing=again)
+        forwards = []
+        prior.sharding_units()[0].register_forward_pre_hook(lambda *_, seen=forwards: seen.append(1))
+        nats = prior.nats(codes, labels)
+        nats.mean().backward()
+        assert len(forwards) == 1 + again
+        found.append({"nats": nats} | {name: value.grad for name, value in prior.named_parameters()})
+    for name, value in found[0].items():
+        assert torch.equal(found[1][name], value), name
+
+
 def test_units_of_sharding_are_most_of_a_prior():
     layout = CodeLayout(((2, 2), (3, 3)), (4, 8))
     for prior in (PixelCNN(layout, 2), Transformer(layout, 2), PixelCNN(layout, 2).level(1)):

@@ -64,7 +64,7 @@ def adversarial_training(onset=3):
 def prior_training():
     torch.manual_seed(0)
     prior = Transformer(CodeLayout(((2, 2),), (6,)), 2, width=8, layers=1, heads=2, dropout=0.3)
-    return PriorTraining(prior, 0.5, 1.0, Optimization(1e-2, warmup_steps=2))
+    return PriorTraining(prior, 0.5, 1.0, Optimization(1e-2, warmup_steps=2), random_order=(0.3, 0.8))
 
 
 class Metrics(Logger):

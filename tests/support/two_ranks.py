@@ -98,7 +98,8 @@ def draws_shown(folder):
 def sharded_training():
     """The prior's training with parameters spread over the ranks."""
     module = prior_training()
-    return ShardedPriorTraining(module.model, module.label_dropout, module.unigram_entropy, module.optimization)
+    how = module.label_dropout, module.unigram_entropy, module.optimization, (0.3, 0.8)
+    return ShardedPriorTraining(module.model, *how)
 
 
 def train_here(stage, folder, ranks, callbacks, options):

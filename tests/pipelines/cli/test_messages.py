@@ -62,6 +62,7 @@ WRONG = {
     "stage2.model.heads=3": ("heads", "3"),
     "stage2.model.dropout=x": ("stage2.model.dropout", "float expected, got 'x'"),
     "stage2.label_dropout=2": ("label_dropout", "[0, 1], got 2"),
+    "stage2.random_order=[0.5,0.2]": ("random_order", "rising order", "[0.5, 0.2]"),
     "stage2=transfromer": ("stage2=transfromer", "did you mean transformer?"),
     "data=nope": ("data=nope", "there are folder, hub, mnist5k"),
     "data.validation=1": ("data.validation", "between 0 and 1, got 1"),

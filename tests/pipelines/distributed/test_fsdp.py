@@ -10,7 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from pipelines.distributed import collectives, launch
-from pipelines.distributed.fsdp import ShardedPriorTraining
+from pipelines.distributed.fsdp import ShardedPriorTraining, built_on_first, full_tensor
 from pipelines.training.checkpoint_files import load_checkpoint, newest, step_path
 from pipelines.training.optimization import Optimization
 from pipelines.training.stage_trainer import StageTrainer, refuse_ema_with_fsdp
@@ -54,39 +54,66 @@ def test_a_kill_changes_nothing(sharded, tmp_path):
 def compare(make, folder):
     """Spread a prior over the ranks; write how many values each holds, and its nats beside the whole prior's."""
     torch.manual_seed(0)
-    prior = make(CodeLayout(((2, 2), (4, 4)), (6, 5)), 3).eval()
-    module = ShardedPriorTraining(prior, 0.0, 0.0, Optimization(1e-2)).eval()
+    first = collectives.rank() == 0
+    prior = built_on_first(partial(make, CodeLayout(((2, 2), (4, 4)), (6, 5)), 3, dropout=0.0))
+    assert all(value.is_meta == (not first) for value in prior.state_dict().values())
+    module = ShardedPriorTraining(prior, 0.0, 0.0, Optimization(1e-2))
+    assert all(value.is_meta for value in module.parameters())
     ranks = collectives.ranks()
     module._device_mesh = init_device_mesh("cpu", (ranks, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
     module.configure_model()
     module.configure_model()  # before the last validation again
-    codes, labels = torch.randint(0, 5, (3, 20)), torch.tensor([0, 2, -1])
+    codes, labels = torch.arange(60).view(3, 20) % 5, torch.tensor([0, 2, -1])
     units = sum(isinstance(layer, FSDPModule) for layer in module.modules())
     held = sum(local(value).numel() for value in module.parameters())
-    torch.testing.assert_close(module.model.nats(codes, labels), prior.nats(codes, labels))
-    with torch.no_grad():
-        for value in prior.parameters():
-            value.zero_()
+    nats = module.model.nats(codes, labels)
+    nats.mean().backward()
+    gradients = [full_tensor(value.grad) for value in module.parameters()]
+    if first:
+        expected = prior.nats(codes, labels)
+        torch.testing.assert_close(nats, expected)
+        expected.mean().backward()
+        for found, value in zip(gradients, prior.parameters(), strict=True):
+            torch.testing.assert_close(found, value.grad)
+        with torch.no_grad():
+            for value in prior.parameters():
+                value.zero_()
     module.gather(prior)  # on rank 0
-    assert all(value.any() for value in prior.parameters() if value.ndim > 1) == (collectives.rank() == 0)
+    assert not first or all(value.any() for value in prior.parameters() if value.ndim > 1)
     (folder / str(collectives.rank())).write_text(
-        f"{units} {held / sum(value.numel() for value in prior.parameters())}"
+        f"{units} {held / sum(value.numel() for value in prior.parameters())} {nats.sum().item()}"
     )
 
 
 @pytest.mark.parametrize(
     ("make", "units"),
     [
-        (partial(Transformer, width=16, layers=3, heads=2, tied=True), 4),
+        (partial(Transformer, width=16, layers=3, heads=2, tied=True, activation_checkpointing=True), 4),
         (partial(PixelCNN, width=8, layers=2, attention_every=2, heads=2), 5),
     ],
 )
 def test_a_prior_in_parts_says_the_same(make, units, forked, tmp_path):
     launch.run_on_all(compare, make, tmp_path, processes=2)
-    for rank in "01":
-        found, share = (tmp_path / rank).read_text().split()
+    written = [(tmp_path / rank).read_text().split() for rank in "01"]
+    for found, share, nats in written:
         assert int(found) == units  # every layer, and the rest
         assert 0.4 < float(share) < 0.6
+        assert nats == written[0][2]  # of rank 0's weights
+
+
+class Reading(torch.nn.Module):
+    """A class whose weights are read as it is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.Parameter(torch.ones(2))
+        self.norm.sum().item()
+
+
+def test_what_cannot_be_made_without_memory_is_made_whole(monkeypatch):
+    monkeypatch.setattr(collectives, "rank", lambda: 1)
+    assert built_on_first(partial(torch.nn.Linear, 2, 2)).weight.is_meta
+    assert not built_on_first(Reading).norm.is_meta
 
 
 def test_averaged_weights_are_refused():

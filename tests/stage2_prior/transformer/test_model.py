@@ -8,6 +8,7 @@ from stage1_vqvae.codes import CodeLayout
 from stage2_prior.prior import FullRecompute
 from stage2_prior.transformer.model import Transformer
 from stage2_prior.transformer.rope import coordinates, rope, rotate
+from tests.support.orders import reordered
 
 LAYOUTS = {
     "square": CodeLayout(((3, 3),), (7,)),
@@ -54,6 +55,47 @@ def test_cached_logits_equal_forward(layout, kv_heads, tied):
     for steps in (model.incremental(labels), FullRecompute(model, labels)):
         found = torch.stack([steps.next_logits(codes[:, t - 1] if t else None) for t in range(layout.length)], dim=1)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def orders_of(layout, batch):
+    """A permutation of every grid for every row; the first row's is raster order."""
+    rng, ends = np.random.default_rng(0), np.cumsum(layout.lengths)
+    grids = np.split(np.arange(layout.length), ends[:-1])
+    shuffled = [np.concatenate([rng.permutation(grid) for grid in grids]) for _ in range(batch - 1)]
+    return torch.from_numpy(np.stack([np.arange(layout.length), *shuffled]))
+
+
+@every_layout
+def test_in_another_order_it_is_a_transformer_whose_places_are_moved(layout):
+    model = prior(layout, kv_heads=2)
+    codes, labels, orders = codes_of(layout, 4), torch.tensor([0, 2, -1, 1]), orders_of(layout, 4)
+    logits, nats = model(codes, labels, orders), model.nats(codes, labels, orders)
+    torch.testing.assert_close(logits[0], model(codes, labels)[0], atol=1e-5, rtol=1e-5)
+    for row, order in enumerate(orders):
+        other, own = reordered(model, order), (codes[row : row + 1, order], labels[row : row + 1])
+        torch.testing.assert_close(logits[row], other(*own)[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(nats[row, order], other.nats(*own)[0], atol=1e-5, rtol=1e-5)
+
+
+@every_layout
+def test_in_another_order_a_code_reaches_what_comes_after_it_there(layout):
+    model = prior(layout)
+    codes, labels, orders = codes_of(layout, 3), torch.tensor([0, 2, -1]), orders_of(layout, 3)
+    logits = model(codes, labels, orders)
+    for j, size in enumerate(layout.codebook_size_at().tolist()):
+        changed = codes.clone()
+        changed[:, j] = (codes[:, j] + 1) % size
+        moved = (model(changed, labels, orders) - logits).nan_to_num().abs().amax(-1) > 1e-6  # [B, T]
+        after = torch.arange(layout.length) > (orders == j).int().argmax(1)[:, None]
+        assert torch.equal(moved, after)
+
+
+def test_in_any_order_probabilities_of_all_sequences_sum_to_one():
+    model = prior(CodeLayout(((1, 2), (1, 2)), (2, 3)))
+    sequences = torch.cartesian_prod(*(torch.arange(size) for size in (2, 2, 3, 3)))
+    for order in ([1, 0, 3, 2], [0, 1, 3, 2]):
+        nats = model.nats(sequences, torch.full((36,), 1), torch.tensor([order] * 36))
+        assert (-nats.sum(1)).exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
 @every_layout
