@@ -60,7 +60,7 @@ class ShardedPriorTraining(PriorTraining):
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
         first = collectives.rank() == 0
         set_model_state_dict(self.model, start.state_dict() if first else {}, options=options)
-        values = collectives.from_first([*start.buffers()] if first else None)  # those that no state dict holds too
+        values = collectives.from_first([*start.buffers()] if first else [])  # those that no state dict holds too
         for buffer, value in zip(self.model.buffers(), values, strict=True):
             buffer.copy_(value)
 
