@@ -139,6 +139,8 @@ class Prior(Autoregressive):
             raise ValueError(f"codes [B, T], T at most {self.layout.length}, expected, got {list(codes.shape)}")
         index = self.class_index(labels, len(codes), codes.device)
         logits = self.predict(codes, index) if order is None else self.predict_in_order(codes, index, order)
+        if len(set(self.layout.codebook_sizes)) == 1:  # no code is absent: a way through all logits is saved
+            return logits
         return logits.masked_fill(self.absent[: codes.shape[1]], -torch.inf)
 
     def class_index(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from pipelines.artifacts.models import load_tokenizer
-from pipelines.generator import Generator
+from pipelines.generator import DECODED, Generator
 from pipelines.tasks.sample import say_guidance
 from stage1_vqvae import VQVAE
 from stage1_vqvae.files import read_yaml, write_yaml
@@ -74,6 +74,25 @@ def test_log_prob_is_the_priors(generator):
     expected = logits.gather(-1, samples.codes[..., None]).sum((1, 2))
     np.testing.assert_allclose(nats.numpy(), expected.detach().numpy(), rtol=1e-4)
     np.testing.assert_allclose(samples.log_probs.sum(1).numpy(), nats.numpy(), rtol=1e-4)
+
+
+def test_many_images_are_computed_in_micro_batches(generator, monkeypatch):
+    seen = []
+
+    def watch(owner, name):
+        inner = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda rows, *rest: seen.append((name, len(rows))) or inner(rows, *rest))
+
+    for owner, name in (
+        (generator.tokenizer, "encode"),
+        (generator.tokenizer, "decode"),
+        (generator.prior, "log_prob"),
+    ):
+        watch(owner, name)
+    codes = generator.encode(torch.rand(2 * DECODED + 3, 1, 28, 28))
+    generator.decode(codes)
+    generator.log_prob(codes, 0)
+    assert sorted(seen) == [(name, DECODED) for name in ("decode", "encode", "log_prob") for _ in range(3)]
 
 
 def test_classes_by_number_name_several_or_in_turn(generator):
