@@ -27,7 +27,7 @@ def _train(rank, make, processes, folder):
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0  # ranks draw their own
     if make == "prior":
-        module.label_dropout = 0.0
+        module.label_dropout, module.random_order = 0.0, None
         for block in module.model.stack:
             block.attention.dropout = 0.0
     settings = StageTrainer(max_steps=6, validate_every=3, checkpoint_every=3, ema_decay=0.9)
