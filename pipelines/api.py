@@ -78,7 +78,13 @@ def training_settings(
     return composed_settings("config", asked, fixed, defaults)
 
 
-def model_settings(command: str, model: str | Path, settings: Given, more: Mapping[str, Any] | None = None) -> Settings:
+def model_settings(
+    command: str,
+    model: str | Path,
+    settings: Given,
+    more: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Settings:
     """Settings of a command on a finished run.
 
     Args:
@@ -86,12 +92,13 @@ def model_settings(command: str, model: str | Path, settings: Given, more: Mappi
         model: The run's folder.
         settings: Of the caller.
         more: Keys that an argument of the caller's function gives.
+        defaults: Keys and values that the caller may replace.
 
     Raises:
         ValueError: If anything does not fit; the message is the one line that the command would print.
     """
     named = model if is_on_hub(model) else path_of(model, "model").absolute()
-    return composed_settings(command, Asked.of(settings), {"model": str(named), **(more or {})})
+    return composed_settings(command, Asked.of(settings), {"model": str(named), **(more or {})}, defaults)
 
 
 def called_with(
@@ -143,6 +150,29 @@ def train_prior(settings: Settings) -> Generator:
     """Stage two alone, on codes that are extracted, as ``python -m pipelines.train_stage2``."""
     run_steps("pipelines.tasks.train_stage2:train_stage2", settings)
     return Generator.load(settings["output"], trust=settings["trust"])
+
+
+def train_decoder(model: str | Path, *, output: str | Path, settings: Given = None) -> Tokenizer:
+    """Train a run's decoder further into a run of its own, as ``python -m pipelines.train_decoder``.
+
+    The new run has the codes and the prior of the other, which stays as it is; ``Generator.load(output)`` loads it.
+
+    Args:
+        model: The run's folder, or ``hf://user/name`` for a model of the hub.
+        output: The new run's folder.
+        settings: The command's keys and values, ``{"stage1/training": "adversarial", "noise": 0.1}`` say, or as for
+            :func:`train`.
+
+    Returns:
+        The tokenizer with the new decoder.
+
+    Raises:
+        ValueError: If anything does not fit; the message is the one line that the command would print.
+    """
+    fixed, defaults = {"output": str(path_of(output, "output"))}, {"logger": "csv"}
+    asked = model_settings("train_decoder", model, settings, fixed, defaults)
+    run_steps("pipelines.tasks.train_decoder:train_decoder", asked)
+    return load_tokenizer(RunFolder(Path(asked["output"])).tokenizer, asked["trust"])[0]
 
 
 def evaluate(model: str | Path, *, settings: Given = None) -> dict[str, Any]:

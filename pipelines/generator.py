@@ -52,7 +52,7 @@ class Generator(Pretrained):
         prior: The distribution of codes.
         class_names: By class number; empty for a prior without labels.
         settings: How the recipe samples: what :meth:`sample` does unless told otherwise.
-        fingerprint: Of the prior, which covers the tokenizer's.
+        fingerprint: Of both: the prior's, which covers the tokenizer's, unless the decoder was trained further.
         class_counts: Training images of each class; empty where that is not known.
         step: Of the checkpoint that the prior is of, where its training has not ended; None of a finished one.
         origin: The run that both come from; None of models that were put together by hand.
@@ -100,9 +100,9 @@ class Generator(Pretrained):
         if not finished(run.prior):
             from pipelines.artifacts.unfinished import find_unfinished  # imports Lightning's checkpoints
 
-            unfinished = find_unfinished(run, saved_tokenizer.fingerprint, trust)
+            unfinished = find_unfinished(run, saved_tokenizer.codes_fingerprint, trust)
         if unfinished is None:
-            prior, saved = load_prior(run.prior, saved_tokenizer.fingerprint, trust)
+            prior, saved = load_prior(run.prior, saved_tokenizer.codes_fingerprint, trust)
             known: Mapping[str, Any] = saved.config
             fingerprint, step = saved.fingerprint, None
         else:
@@ -112,7 +112,8 @@ class Generator(Pretrained):
         settings = recipe(known["sampling"], trust)
         fingerprints = {"tokenizer": saved_tokenizer.fingerprint, "prior": fingerprint}
         origin = Origin(run, fingerprints, saved_tokenizer.config, known, tuple(trust))
-        return cls(encoder.to(where), prior.to(where), names, settings, fingerprint, counts, step, origin)
+        drawn_by = origin.images_fingerprint
+        return cls(encoder.to(where), prior.to(where), names, settings, drawn_by, counts, step, origin)
 
     @property
     def layout(self) -> CodeLayout:

@@ -52,7 +52,13 @@ class LevelTokenizer(Tokenizer):
 
     Raises:
         ValueError: If the cells do not divide the image size, or there are not 1 to 4 channels.
+
+    Attributes:
+        decoding: Names of the modules that :meth:`decode_latents` alone uses, which can be trained while the codes
+            stay; none where a subclass does not name them.
     """
+
+    decoding: tuple[str, ...] = ()
 
     def __init__(
         self,

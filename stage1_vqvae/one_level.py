@@ -25,6 +25,8 @@ class OneLevelTokenizer(LevelTokenizer):
         ValueError: If downsample_factor does not divide the padded image size, or there are not 1 to 4 channels.
     """
 
+    decoding = ("decoder",)
+
     def __init__(
         self,
         image_size: tuple[int, int],

@@ -40,6 +40,8 @@ class VQVAE2(LevelTokenizer):
             not divide the padded image size, there are not 1 to 4 channels, or the dropout is no share.
     """
 
+    decoding = ("upsamplings", "decoder")
+
     def __init__(
         self,
         image_size: tuple[int, int],

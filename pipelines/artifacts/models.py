@@ -35,6 +35,10 @@ DESCRIPTIVE = ("class_counts", "class_names", "data", "sampling")
 """What a configuration says of a model that changes none of its numbers."""
 
 
+CODES_OF = "codes_of"
+"""Key of a tokenizer's configuration: fingerprint of the tokenizer whose codes it has, if its decoder is another."""
+
+
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
     """The ``config.yaml`` of a ``kind`` of model, by the names of today.
 
@@ -59,6 +63,11 @@ class Saved:
     folder: Path
     config: dict[str, Any]
     fingerprint: str
+
+    @property
+    def codes_fingerprint(self) -> str:
+        """What code stores and priors know a tokenizer by; see :func:`codes_fingerprint`."""
+        return str(self.config.get(CODES_OF, self.fingerprint))
 
     @classmethod
     def open(cls, folder: str | Path, kind: str) -> Saved:
@@ -153,6 +162,15 @@ def fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
+def codes_fingerprint(folder: str | Path) -> str:
+    """What makes a tokenizer's codes, apart from its decoder: the fingerprint of the tokenizer that first had them.
+
+    It is the tokenizer's own, unless its decoder was trained further (`pipelines.train_decoder`). Code stores and
+    priors belong to it; what is decoded belongs to the tokenizer's own fingerprint.
+    """
+    return str(read_yaml(Path(folder) / "config.yaml").get(CODES_OF) or fingerprint(folder))
+
+
 def _by_class_name(plain: Any) -> Any:
     """Plain data in which classes are named without their module."""
     if isinstance(plain, list):
@@ -185,7 +203,7 @@ def load_prior(folder: str | Path, tokenizer: str, trust: Sequence[str] = ()) ->
 
     Args:
         folder: Where it lies.
-        tokenizer: Fingerprint of the tokenizer that will decode its codes.
+        tokenizer: Fingerprint of the codes of the tokenizer that will decode what it draws.
         trust: Further packages whose classes may be named.
 
     Raises:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.artifacts.models import CODES_OF
 from pipelines.artifacts.run_folder import RunFolder
 
 
@@ -26,3 +28,14 @@ class Origin:
     tokenizer: Mapping[str, Any]
     prior: Mapping[str, Any] | None = None
     trust: tuple[str, ...] = ()
+
+    @property
+    def images_fingerprint(self) -> str:
+        """What the images that are drawn are known by: the prior's fingerprint, which covers its tokenizer's.
+
+        Where the tokenizer's decoder was trained further, it is a SHA-256 of the fingerprints of both.
+        """
+        prior = self.fingerprints["prior"]
+        if CODES_OF not in self.tokenizer:
+            return prior
+        return hashlib.sha256(f"{prior} {self.fingerprints['tokenizer']}".encode()).hexdigest()

@@ -67,7 +67,7 @@ def load_unfinished(run: RunFolder, tokenizer: str, trust: Sequence[str] = ()) -
 
     Args:
         run: The run.
-        tokenizer: Fingerprint of the tokenizer that will decode its codes.
+        tokenizer: Fingerprint of the codes of the tokenizer that will decode what it draws.
         trust: Further packages whose classes may be named.
 
     Raises:

@@ -107,6 +107,31 @@ class Training(Command):
     wandb_mode: str
 
 
+class Decoder(TypedDict):
+    """Keys of ``stage1`` where a decoder is trained."""
+
+    objective: NotRequired[Node | None]
+    optimization: Node
+    trainer: Node
+    batch_size: int
+    training: NotRequired[Node | None]
+    discriminator: NotRequired[Node | None]
+
+
+class DecoderTraining(Command):
+    """Keys of ``train_decoder``."""
+
+    model: str
+    output: str
+    data: Node
+    seed: int
+    noise: float
+    neighbours: int
+    stage1: Decoder
+    logger: Node
+    wandb_mode: str
+
+
 class Sampling(Command):
     """Keys of ``sample``."""
 
@@ -227,6 +252,7 @@ class Collapse(Command):
 
 COMMANDS: dict[str, Any] = {
     "config": Training,
+    "train_decoder": DecoderTraining,
     "sample": Sampling,
     "complete": Completion,
     "reconstruct": Reconstruction,

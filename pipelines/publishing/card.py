@@ -148,10 +148,11 @@ def measured(origin: Origin, kind: str) -> tuple[str, list[tuple[str, list[Row]]
     Returns:
         What the metrics say, in a sentence; titles of sections and their metrics; remarks.
     """
+    known = origin.images_fingerprint if kind == "prior" else origin.fingerprints[kind]
     found = [
         path
         for path in origin.run.evaluations.glob("*/evaluation.json")
-        if read_yaml(path.with_name(SETTINGS)).get(kind) == origin.fingerprints[kind]
+        if read_yaml(path.with_name(SETTINGS)).get(kind) == known
     ]
     if found:
         evaluation = Evaluation.read(max(found, key=lambda path: path.stat().st_mtime))

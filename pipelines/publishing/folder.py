@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.artifacts.models import recipe, save_model
+from pipelines.artifacts.models import CODES_OF, recipe, save_model
 from pipelines.artifacts.origin import Origin
 from pipelines.artifacts.provenance import version_of
 from pipelines.artifacts.run_folder import RunFolder
@@ -95,11 +95,12 @@ def write_models(folder: Path, models: Models, part: Part) -> dict[str, Any]:
     """Write weights, configurations and a picture of samples; returns what :data:`INDEX` says of them."""
     origin = models.origin
     tokenizer = write_tokenizer(folder if part != "prior" else None, models)
+    of_codes = origin.tokenizer.get(CODES_OF, tokenizer)
     index: dict[str, Any] = {
         "library_name": LIBRARY,
         "version": version_of(LIBRARY),
         "part": part,
-        "tokenizer": tokenizer,
+        "tokenizer": of_codes if part == "prior" else tokenizer,
         "image_size": list(models.tokenizer.image_size),
         "channels": models.tokenizer.channels,
         "layout": models.tokenizer.layout.to_dict(),
@@ -110,7 +111,7 @@ def write_models(folder: Path, models: Models, part: Part) -> dict[str, Any]:
     assert models.prior is not None
     assert origin.prior is not None
     assert models.draw is not None
-    config = {**described(origin.prior), "tokenizer": tokenizer, "sampling": sampling(models)}
+    config = {**described(origin.prior), "tokenizer": of_codes, "sampling": sampling(models)}
     index["prior"] = save_model(RunFolder(folder).prior, "prior", models.prior, config, origin.trust)
     save_image(models.draw(), folder / PICTURE)
     return index | {key: config[key] for key in ("class_names", "sampling")}

@@ -78,7 +78,7 @@ class Pretrained:
         if beside is not None:
             check_part(read_index(beside), "tokenizer", str(tokenizer))
         found = cls.load(folder, device, trust, beside)
-        check_fingerprint(index, "prior", found.fingerprint, str(name))
+        check_fingerprint(index, "prior", found.origin.fingerprints["prior"], str(name))
         return found
 
     def save_pretrained(

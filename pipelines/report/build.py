@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.artifacts.models import fingerprint
+from pipelines.artifacts.models import CODES_OF, fingerprint
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.report.charts import Chart
 from pipelines.report.commands import Commands
@@ -137,9 +137,11 @@ def configuration(run: Run) -> list[tuple[str, str]]:
 
 
 def fingerprints(run: Run) -> list[tuple[str, str]]:
-    """Fingerprints of the finished models, and of the tokenizer that the prior belongs to."""
+    """Fingerprints of the finished models, and of the tokenizers whose codes the run has and the prior belongs to."""
     steps = run.steps()
     found = [(name, fingerprint(run.folder.path / name)) for name in ("tokenizer", "prior") if steps[name]]
+    if CODES_OF in run.tokenizer_config:
+        found.append(("codes are of tokenizer", run.tokenizer_config[CODES_OF]))
     if run.prior_config:
         found.append(("prior is of tokenizer", run.prior_config["tokenizer"]))
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.artifacts.models import fingerprint
+from pipelines.artifacts.models import codes_fingerprint
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.claims import Claim
 from pipelines.sweep.places import WITHOUT_EFFECT
@@ -175,11 +175,11 @@ Fingerprints = dict[tuple[tuple[int, int, int], ...], str]
 
 
 def shared_fingerprint(folder: Path, known: Fingerprints) -> str:
-    """The fingerprint of a model's folder, computed once for files that several folders have by hard links."""
+    """The fingerprint of a tokenizer's codes, computed once for files that several folders have by hard links."""
     found = [(folder / name).stat() for name in ("config.yaml", "model.safetensors")]
     key = tuple((file.st_dev, file.st_ino, file.st_mtime_ns) for file in found)
     if key not in known:
-        known[key] = fingerprint(folder)
+        known[key] = codes_fingerprint(folder)
     return known[key]
 
 

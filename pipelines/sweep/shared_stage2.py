@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.artifacts.levels import join_levels
 from pipelines.artifacts.links import link_tree
-from pipelines.artifacts.models import fingerprint, write_recipe
+from pipelines.artifacts.models import codes_fingerprint, write_recipe
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
@@ -32,7 +32,7 @@ def shared_prior(settings: Settings) -> Iterator[None]:
     if not sweep or settings["stage2"].get("level") is not None or finished(run.prior):
         yield
         return
-    sources = {**prior_sources(settings, fingerprint(run.tokenizer)), "stores": stores(run)}
+    sources = {**prior_sources(settings, codes_fingerprint(run.tokenizer)), "stores": stores(run)}
     sources["hardware"] = settings["hardware"]
     shared = RunFolder(Path(sweep["folder"]) / "shared" / f"prior-{digest(sources)}")
     with held(shared.path.with_suffix(".lock"), f"prior of {shared.path}"):
@@ -69,7 +69,7 @@ def exchange_levels(settings: Settings) -> None:
     level, sweep = settings["stage2"].get("level"), settings.get("sweep")
     if not sweep or level is None:
         return
-    sources = prior_sources(settings, fingerprint(run.tokenizer))
+    sources = prior_sources(settings, codes_fingerprint(run.tokenizer))
     shared = RunFolder(Path(sweep["folder"]) / "shared" / f"prior-{digest(sources)}")
     adopt(run, shared, [f"prior/levels/{level}"])
     adopt(shared, run, [f"prior/levels/{path.name}" for path in sorted((shared.prior / "levels").iterdir())])

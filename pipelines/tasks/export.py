@@ -37,7 +37,7 @@ def export_command(settings: Settings) -> Path:
         return export_vqmodel(output, tokenizer)
     prior, names = None, ()
     if finished(run.prior):
-        prior, known = load_prior(run.prior, saved.fingerprint, settings["trust"])
+        prior, known = load_prior(run.prior, saved.codes_fingerprint, settings["trust"])
         names = tuple(known.config["class_names"])
     if collectives.rank() == 0:
         for path in export(output, tokenizer, prior, names, settings["format"]):

@@ -49,7 +49,7 @@ def extract_codes(settings: Settings, images: RunImages | None = None) -> None:
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
     copies = check_copies(settings)
     sources = {
-        "tokenizer": saved.fingerprint,
+        "tokenizer": saved.codes_fingerprint,
         "data": image_settings(settings),
         "copies": copies,
         "seed": stage_seed(settings, "stage1"),
@@ -97,7 +97,7 @@ def _extract_split(
 ) -> None:
     data: Any = getattr(images, split)
     manifest = Manifest(
-        tokenizer=saved.fingerprint,
+        tokenizer=saved.codes_fingerprint,
         layout=tokenizer.layout,
         data=data.description,
         augmentation={"copies": copies, **(images.augmentation.describe() if copies > 1 else {})},

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningModule, seed_everything
+from pytorch_lightning import seed_everything
 
-from pipelines.artifacts.models import save_model
-from pipelines.artifacts.run_folder import RunFolder, dependents, finished
+from pipelines.artifacts.run_folder import RunFolder, dependents
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings, stage_seed
-from pipelines.distributed import collectives
-from pipelines.sweep.early_end import early_end
 from pipelines.tasks.taken_tokenizer import take_tokenizer, with_tokenizer
-from pipelines.tracking.base import media_loggers
-from pipelines.tracking.earlier import set_aside_logs
-from pipelines.tracking.image_logging import ReconstructionImages
-from pipelines.tracking.job import Job
-from pipelines.tracking.lineage import tokenizer_artifact
-from pipelines.training.callbacks import callback_settings, callbacks
+from pipelines.tasks.tokenizer_stage import Subject, TokenizerStage
+from pipelines.training.callbacks import callback_settings
 from pipelines.training.collapse_advice import advice, collapsed
-from pipelines.training.data import StageData
-from pipelines.training.fit import fit
-from pipelines.training.images import RunImages, check_batch_size, describe_images, image_content, image_settings
-from pipelines.training.more_steps import go_further
+from pipelines.training.images import RunImages, image_content, image_settings
 from pipelines.training.variance import with_variance
 from pipelines.training.warm_start import init_fingerprint, warm_start
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.data.dataset import ImageData
-from stage1_vqvae.files import write_json
-
-PLAIN = {"_target_": "stage1_vqvae.lightning_module.TokenizerTraining"}
-"""What trains a tokenizer where ``stage1.training`` is null."""
 
 NAMES = {
     "seed": "stage1.seed",
@@ -58,61 +45,19 @@ def train_stage1(settings: Settings, images: RunImages | None = None) -> None:
     settings = with_tokenizer(settings)
     images = images or RunImages(settings)
     run = RunFolder(Path(settings["output"]))
-    trust = settings["trust"]
-    stage, seed = settings["stage1"], stage_seed(settings, "stage1")
-    seed_everything(seed, verbose=False)  # before the model's random start
-    model = build(stage["model"], "stage1.model", trust)
-    build(stage["objective"], "stage1.objective", trust)  # what is wrong with it is said before images are decoded
-    optimization = build(stage["optimization"], "stage1.optimization", trust)
-    trainer = build(stage["trainer"], "stage1.trainer")
-    hardware = build(settings["hardware"], "hardware")
-    own = [*callbacks(settings, "stage1"), *early_end(settings, "stage1")]
-    tracker = build(settings["logger"], "logger", trust)
-    if finished(run.tokenizer) and tokenizer_claim(run, settings).of_fewer_steps() is None:
-        tokenizer_claim(run, settings, images.if_there).check()
-        if images.if_there:
-            images.remember(run)
-        console.print(f"[green]✓[/] tokenizer: already trained ({run.tokenizer})")
+    seed_everything(stage_seed(settings, "stage1"), verbose=False)  # before the model's random start
+    model = build(settings["stage1"]["model"], "stage1.model", settings["trust"])
+    stage = TokenizerStage(settings, images, partial(tokenizer_claim, run, settings))
+    if stage.is_done():
         return
-
-    tokenizer_claim(run, settings).check()  # before images are decoded, which may take long
     if settings.get("tokenizer"):
-        begin(run, settings, images, optimization)
+        stage.begin()
         take_tokenizer(run, settings)
         return
     warm_start(model, "stage1", settings)
-    found = images.opened
-    check_batch_size("stage1", stage["batch_size"], len(found.train))
-    objective = build(with_variance(settings, run, found)["stage1"]["objective"], "stage1.objective", trust)
-    data = StageData(found.train, found.validation, stage["batch_size"], seed, found.workers)
-    parts = {"model": model, "objective": objective, "augmentation": found.augmentation, "optimization": optimization}
-    more = {**parts, "seed": seed, "channels_last": hardware.channels_last}
-    module = build(stage.get("training") or PLAIN, "stage1.training", trust, **more)
-    begin(run, settings, images, optimization)
-    pictures = ReconstructionImages(found.validation, run.pictures("stage1"))
-    with tracker.track(Job.of(run.path, "stage1", settings)) as loggers:
-        checkpoints = run.checkpoints("stage1")
-        metrics = fit("stage 1: tokenizer", module, data, checkpoints, trainer, hardware, loggers, [pictures, *own])
-        if collectives.rank() == 0:
-            write_json(run.tokenizer / "metrics.json", metrics)
-            save_discriminator(run, module, stage, trust)
-            described = {"model": stage["model"], "data": describe_images(found)}
-            save_model(run.tokenizer, "tokenizer", model, described, trust)
-            for logger in media_loggers(loggers):
-                logger.log_summary(metrics)
-                logger.log_lineage(tokenizer_artifact(run), [])
-    collectives.barrier()
-    say_metrics(metrics, stage, model.layout, len(found.validation))
-
-
-def begin(run: RunFolder, settings: Settings, images: RunImages, optimization: Any) -> None:
-    """Write down what the tokenizer is made by and of; what another one has made or logged here is set aside."""
-    claim = tokenizer_claim(run, settings, images.opened)
-    claim.check()
-    go_further(run, claim, optimization)
-    if claim.take():
-        set_aside_logs(run, "stage1")
-    images.remember(run)
+    config = {"model": settings["stage1"]["model"]}
+    metrics = stage.train(Subject("stage 1: tokenizer", model, model, config))
+    say_metrics(metrics, settings["stage1"], model.layout, len(images.opened.validation))
 
 
 def say_metrics(metrics: dict[str, float], stage: Mapping[str, Any], layout: CodeLayout, images: int) -> None:
@@ -125,13 +70,6 @@ def say_metrics(metrics: dict[str, float], stage: Mapping[str, Any], layout: Cod
     )
     if failed:
         console.print(f"[yellow]![/] {advice(stage)}")
-
-
-def save_discriminator(run: RunFolder, module: LightningModule, stage: Settings, trust: Sequence[str]) -> None:
-    """Write what a tokenizer was trained against, if anything; it is no part of the tokenizer's fingerprint."""
-    if "discriminator" in (stage.get("training") or {}):
-        described = {"model": stage["training"]["discriminator"]}
-        save_model(run.discriminator, "discriminator", module.get_submodule("discriminator"), described, trust)
 
 
 def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None = None) -> Claim:

@@ -81,7 +81,7 @@ def train_stage2(settings: Settings) -> None:
     tokenizer, saved = load_tokenizer(run.tokenizer, settings["trust"])
     if settings.get("tokenizer") and with_tokenizer(settings)["taken_from"] != saved.fingerprint:
         raise ValueError(f"{run.tokenizer} is not the tokenizer of {settings['tokenizer']}: give another output=")
-    sources = prior_sources(settings, saved.fingerprint)
+    sources = prior_sources(settings, saved.codes_fingerprint)
     if part.level is not None:
         build(settings["stage2"]["model"], "stage2.model", settings["trust"], layout=tokenizer.layout).level(part.level)
         check_agreement(run, sources)
@@ -92,7 +92,7 @@ def train_stage2(settings: Settings) -> None:
         if part.level is None and collectives.rank() == 0 and not run.samples.exists():  # of the recipe before
             write_recipe(part.folder, settings["sampling"], settings["trust"])
     else:
-        metrics = train_part(part, run, tokenizer, saved.fingerprint, claim, settings)
+        metrics = train_part(part, run, tokenizer, saved.codes_fingerprint, claim, settings)
         console.print(
             f"[green]✓[/] {part.name}: {metrics['nats']:.3f} nats per code held out "
             f"(knowing nothing {metrics['uniform_nats']:.3f}, frequencies {metrics['unigram_nats']:.3f})"
@@ -122,7 +122,7 @@ def stores(run: RunFolder) -> dict[str, str]:
 
 
 def prior_sources(settings: Settings, tokenizer: str) -> dict[str, Any]:
-    """What a prior depends on, beside the tokenizer's fingerprint; the parts of one depend on the same."""
+    """What a prior depends on, beside the fingerprint of the tokenizer's codes; the parts of one depend on the same."""
     stage = {key: value for key, value in settings["stage2"].items() if key not in ("level", "seed", "init")}
     sources = {"tokenizer": tokenizer, "codes": settings["codes"], "stage2": stage}
     sources["seed"] = stage_seed(settings, "stage2")
@@ -176,12 +176,12 @@ def new_prior(settings: Settings, store: CodeStore, sharded: bool) -> Prior:
 
 
 def train_part(
-    part: Part, run: RunFolder, tokenizer: Tokenizer, tokenizer_fingerprint: str, claim: Claim, settings: Settings
+    part: Part, run: RunFolder, tokenizer: Tokenizer, codes_fingerprint: str, claim: Claim, settings: Settings
 ) -> dict[str, float]:
     """Train a prior, or a part of it, into its folder; returns its metrics."""
     stage, trust, seed = settings["stage2"], settings["trust"], stage_seed(settings, "stage2")
     seed_everything(seed, verbose=False)
-    train, validation = open_stores(run, tokenizer_fingerprint)
+    train, validation = open_stores(run, codes_fingerprint)
     copies = train.manifest.augmentation["copies"]
     check_batch_size("stage2", stage["batch_size"], len(train) // copies, copies)
     config = {
@@ -190,7 +190,7 @@ def train_part(
         "num_classes": len(train.class_names),
         "class_names": list(train.class_names),
         "class_counts": train.class_counts(),
-        "tokenizer": tokenizer_fingerprint,
+        "tokenizer": codes_fingerprint,
         "sampling": settings["sampling"],
     }
     hardware = build(settings["hardware"], "hardware")

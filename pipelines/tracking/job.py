@@ -66,7 +66,7 @@ def _judged_stage(settings: Mapping[str, Any]) -> str:
     objective = settings.get("objective")
     if objective:
         return str(objective if isinstance(objective, str) else objective[0]).partition(".")[0]
-    return "stage1" if settings.get("command") == "train_stage1" else "stage2"
+    return "stage1" if settings.get("command") in ("train_stage1", "train_decoder") else "stage2"
 
 
 @dataclass(frozen=True)

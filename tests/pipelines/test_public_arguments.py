@@ -5,7 +5,7 @@ The tables are complete: an argument that they lack fails a test.
 
 import inspect
 from contextlib import nullcontext, suppress
-from unittest.mock import patch
+from unittest.mock import DEFAULT, patch
 
 import numpy as np
 import pytest
@@ -118,6 +118,11 @@ STEPS = {
         "images": (["a.png"], [None, 3, object()]),
         "settings": ([None, {"n": 3}, ["keep=left"]], GIVEN[1]),
     },
+    "train_decoder": {
+        "model": MODEL,
+        "output": (["new"], [None, 3, object()]),
+        "settings": ([None, {"noise": 0.1}, {"stage1/training": "adversarial"}], GIVEN[1]),
+    },
 }
 BASE = {
     "sample": {"n": 1, "label": 3},
@@ -171,8 +176,10 @@ def call(generator, tiny_run, tmp_path_factory):
             with nullcontext() if composed else patch("pipelines.api.composed_settings"):
                 return training_settings(**{"output": folder / "run", **rest, **more})
         if kind == "steps":
-            rest = {"model": "run", **({"images": "a.png"} if function == "complete" else {})}
-            with patch("pipelines.api.run_steps"), patch("pipelines.api.read_json"):
+            others = {"complete": {"images": "a.png"}, "train_decoder": {"output": "new"}}
+            rest = {"model": "run", **others.get(function, {})}
+            results = ("run_steps", "read_json", "load_tokenizer")
+            with patch.multiple("pipelines.api", **dict.fromkeys(results, DEFAULT)):
                 return getattr(api, function)(**{**rest, **more})
         if kind == "samples":
             rest = {"path": folder / "grid.png"} if function == "save" else {}

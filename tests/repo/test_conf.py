@@ -173,7 +173,13 @@ def test_trainers_build_where_their_hardware_is(name):
 
 @pytest.mark.parametrize(
     ("command", "needed"),
-    [("sample", []), ("reconstruct", ["data.files=x"]), ("complete", ["images=x"]), ("evaluate", [])],
+    [
+        ("sample", []),
+        ("reconstruct", ["data.files=x"]),
+        ("complete", ["images=x"]),
+        ("evaluate", []),
+        ("train_decoder", []),
+    ],
 )
 def test_commands_compose(command, needed):
     assert compose("model=runs/x", *needed, command=command)["model"] == "runs/x"

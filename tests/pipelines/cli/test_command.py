@@ -115,7 +115,7 @@ def test_memory_that_runs_out_in_a_training_ends_it_in_a_line(error, monkeypatch
     def full(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
 
-    monkeypatch.setattr("pipelines.tasks.train_stage1.fit", full)
+    monkeypatch.setattr("pipelines.tasks.tokenizer_stage.fit", full)
     assert "try batch_size=128 or stage1.batch_size=8 or stage2.batch_size=8" in error("run", *TINY, "output=made")
 
 

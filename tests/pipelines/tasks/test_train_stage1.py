@@ -72,7 +72,7 @@ def test_training_is_as_the_settings_say(tmp_path, monkeypatch):
     def stopped(*arguments):
         raise Stop(arguments[1])
 
-    monkeypatch.setattr("pipelines.tasks.train_stage1.fit", stopped)
+    monkeypatch.setattr("pipelines.tasks.tokenizer_stage.fit", stopped)
     settings = compose(*TINY, f"output={tmp_path}", "stage1.seed=7", "hardware.channels_last=true")
     variance = open_images(settings).train.variance
     with pytest.raises(Stop) as stop:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipelines.tasks import train_stage1
+from pipelines.tasks import tokenizer_stage, train_stage1
 from pipelines.training.collapse_advice import advice, collapsed
 from stage1_vqvae.codes import CodeLayout
 from tests.support.tiny import HIERARCHY, TINY, compose, tiny
@@ -39,7 +39,7 @@ def test_what_is_advised_can_be_given(words):
 
 def test_a_training_that_ends_collapsed_is_no_success(monkeypatch, tmp_path, capsys):
     metrics = {"psnr": 9.0, "usage": 0.01, "perplexity": 1.2}
-    monkeypatch.setattr(train_stage1, "fit", lambda *arguments: metrics)
+    monkeypatch.setattr(tokenizer_stage, "fit", lambda *arguments: metrics)
     train_stage1.train_stage1(compose(*TINY, f"output={tmp_path}"))
     said = capsys.readouterr().out.replace("\n", "")
     assert "! tokenizer: 9.00 dB" in said
