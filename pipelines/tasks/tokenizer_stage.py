@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule
+from rich.markup import escape
 
-from pipelines.artifacts.models import save_model
+from pipelines.artifacts.models import Saved, save_model
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.console import console
 from pipelines.config.claims import Claim
@@ -47,6 +48,7 @@ class Subject:
         tokenizer: What is saved, whose weights the model's are.
         config: What is to be known of it beside the images, for its ``config.yaml``.
         made_of: What trackers know it was made of.
+        discriminator: Whose weights the training's discriminator starts with; None for its random start.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Subject:
     tokenizer: Tokenizer
     config: Mapping[str, Any]
     made_of: Sequence[Artifact] = ()
+    discriminator: Saved | None = None
 
 
 class TokenizerStage:
@@ -129,6 +132,9 @@ class TokenizerStage:
             seed=seed,
             channels_last=self.hardware.channels_last,
         )
+        if subject.discriminator is not None:
+            subject.discriminator.load_weights(module.get_submodule("discriminator"))
+            console.print(f"discriminator: goes on from {escape(str(subject.discriminator.folder))}")
         data = StageData(found.train, found.validation, stage["batch_size"], seed, found.workers)
         self.begin()
         pictures = ReconstructionImages(found.validation, self.run.pictures("stage1"))

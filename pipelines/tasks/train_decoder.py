@@ -15,10 +15,12 @@ from pipelines.artifacts.models import CODES_OF, Saved, load_prior, load_tokeniz
 from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.console import console
 from pipelines.config.claims import SETTINGS, Claim
+from pipelines.config.instantiate import with_defaults
 from pipelines.config.migrations import modernised
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
 from pipelines.tasks.extract_codes import SPLITS
+from pipelines.tasks.taken_tokenizer import taken_data
 from pipelines.tasks.tokenizer_stage import Subject, TokenizerStage
 from pipelines.tasks.train_stage1 import training_settings
 from pipelines.tracking.lineage import tokenizer_artifact
@@ -58,7 +60,8 @@ def train_decoder(settings: Settings) -> None:
         seed_everything(settings["seed"], verbose=False)  # before a discriminator's random start
         config = {"model": saved.config["model"], CODES_OF: saved.codes_fingerprint}
         made_of = [tokenizer_artifact(source)]
-        metrics = stage.train(Subject("decoder", model, tokenizer, config, made_of))
+        judge = earlier_discriminator(source, settings)
+        metrics = stage.train(Subject("decoder", model, tokenizer, config, made_of, judge))
         held_out = len(images.opened.validation)
         console.print(f"[green]✓[/] decoder: {metrics['psnr']:.2f} dB PSNR on {held_out} held-out images")
     share(source, run, shared)
@@ -67,7 +70,8 @@ def train_decoder(settings: Settings) -> None:
 def with_run(settings: Settings, source: RunFolder, tokenizer: Tokenizer, saved: Saved) -> Settings:
     """Settings of the command with what the run says: its images, and its objective unless another one is given.
 
-    ``decoder_of`` is added, the fingerprint of the run's tokenizer.
+    ``decoder_of`` is added, the fingerprint of the run's tokenizer, and ``discriminator_of``, that of the discriminator
+    which the training starts with, if any.
 
     Raises:
         ValueError: If the run's images are not where they were, or it does not say by which objective it was trained.
@@ -79,7 +83,21 @@ def with_run(settings: Settings, source: RunFolder, tokenizer: Tokenizer, saved:
         judge = {**training["discriminator"], "channels": tokenizer.channels}
         stage["training"] = {**training, "discriminator": judge}
     data = run_data(source, settings["data"])
-    return {**settings, "data": data, "stage1": stage, "decoder_of": saved.fingerprint}
+    if "_target_" in settings["data"]:  # not the run's own keys, in which it says how it takes images
+        data |= taken_data(tokenizer, saved.config)
+    settings = {**settings, "data": data, "stage1": stage}
+    earlier = earlier_discriminator(source, settings)
+    return {**settings, "decoder_of": saved.fingerprint, "discriminator_of": earlier and earlier.fingerprint}
+
+
+def earlier_discriminator(source: RunFolder, settings: Settings) -> Saved | None:
+    """What the run's tokenizer was trained against, if this training has a discriminator that is made alike."""
+    asked = (settings["stage1"].get("training") or {}).get("discriminator")
+    if asked is None or not finished(source.discriminator):
+        return None
+    saved = Saved.open(source.discriminator, "discriminator")
+    alike: bool = saved.config["model"] == with_defaults(asked, settings["trust"])
+    return saved if alike else None
 
 
 def objective_of(source: RunFolder) -> Mapping[str, Any]:
@@ -104,7 +122,7 @@ def decoder_claim(run: RunFolder, settings: Settings, images: ImageData | None =
     What the run has beside it belongs to the codes, which stay.
     """
     seen = {"images": image_content(images)} if images else {}
-    made = {name: settings[name] for name in ("decoder_of", "noise", "neighbours")}
+    made = {name: settings[name] for name in ("decoder_of", "discriminator_of", "noise", "neighbours")}
     return Claim(
         run.tokenizer / SETTINGS,
         {**made, **training_settings(with_variance(settings, run, images)), **seen},

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from pipelines.artifacts.run_folder import RunFolder
 from pipelines.cli.console import console
-from pipelines.config.claims import change_of_content
+from pipelines.config.claims import SETTINGS, change_of_content
 from pipelines.config.instantiate import build
 from pipelines.config.migrations import modernised
 from pipelines.config.redaction import redact
@@ -113,11 +113,16 @@ def run_data(run: RunFolder, asked: Mapping[str, Any]) -> dict[str, Any]:
             ``stored`` are left as the run has them.
 
     Raises:
-        ValueError: If the run's own images are no longer where they were.
+        ValueError: If the run's own images are not known, or no longer where they were.
     """
     if "_target_" in asked:
         return dict(asked)
-    stored = modernised(read_yaml(run.data if run.data.exists() else run.tokenizer / "settings.yaml"))
+    kept = run.data if run.data.exists() else run.tokenizer / SETTINGS
+    if not kept.exists():
+        raise ValueError(
+            f"{run.path} does not say which images it was trained on: give data=folder data.files=..., say"
+        )
+    stored = modernised(read_yaml(kept))
     own: dict[str, Any] = stored if run.data.exists() else stored["data"]
     data = {**own, **{key: value for key, value in asked.items() if value != STORED}}
     for key in (*PATHS, "name"):
@@ -171,7 +176,7 @@ def own_or_other_images(run: RunFolder, settings: Settings) -> ImageData:
 
 def change_of_images(run: RunFolder, images: ImageData) -> str:
     """How images differ from those that a run's tokenizer was trained on; empty where they do not."""
-    settings = run.tokenizer / "settings.yaml"
+    settings = run.tokenizer / SETTINGS
     known = read_yaml(settings).get("images") if settings.exists() else None
     if (
         known is None

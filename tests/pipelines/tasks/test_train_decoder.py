@@ -149,6 +149,20 @@ def test_a_decoder_of_a_decoder_and_a_prior_of_its_own(trained, tmp_path):
     assert not (tmp_path / "never").exists()
 
 
+def test_the_discriminator_goes_on_where_it_was_if_it_is_made_alike(trained, tmp_path, capsys):
+    _, new, _ = trained
+    first = load_file(new / "tokenizer" / "discriminator" / "model.safetensors")
+    steps = (*SMALL, *AGAINST, "stage1.trainer.max_steps=1", "stage1.training.adversary.onset=1")
+    for output, words, goes_on in (("alike", (), True), ("wider", ("stage1.discriminator.width=6",), False)):
+        train_decoder(settings(new, tmp_path / output, *steps, *words))
+        assert ("discriminator: goes on from" in capsys.readouterr().out) is goes_on
+        weights = load_file(tmp_path / output / "tokenizer" / "discriminator" / "model.safetensors")
+        known = read_yaml(tmp_path / output / "tokenizer" / "settings.yaml")["discriminator_of"]
+        assert (known == fingerprint(new / "tokenizer" / "discriminator")) is goes_on
+        same = [torch.equal(weights[name], first[name]) for name in first if name.endswith("original")]
+        assert all(same) is goes_on, "before the onset it does not learn"
+
+
 def test_published_parts_go_together(trained, tmp_path):
     old, new, _ = trained
     generator = Generator.load(new)
@@ -180,8 +194,12 @@ def test_mistakes_end_before_anything_is_written(trained, tmp_path):
     with pytest.raises(ValueError, match="holds no finished tokenizer"):
         train_decoder(settings(tmp_path / "nowhere", output))
     shutil.copytree(old / "tokenizer", tmp_path / "bare" / "tokenizer")
-    (tmp_path / "bare" / "tokenizer" / "settings.yaml").unlink()
+    bare = tmp_path / "bare" / "tokenizer"
+    (bare / "settings.yaml").unlink()
     with pytest.raises(ValueError, match="does not say by which objective it was trained: give one"):
         train_decoder(settings(tmp_path / "bare", output))
+    (bare / "data.yaml").unlink()
+    with pytest.raises(ValueError, match="does not say which images it was trained on: give data=folder"):
+        train_decoder(settings(tmp_path / "bare", output, "stage1/objective=absolute_error"))
     assert not output.exists()
     assert files(old) == before
