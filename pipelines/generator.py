@@ -29,10 +29,9 @@ from stage1_vqvae.data.preprocessing import COLOURS, Preprocessing
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from stage2_prior.sampling.batch_invariance import BASE, MicroBatch, in_microbatches, plan
-from stage2_prior.sampling.best_of import best_images
 from stage2_prior.sampling.guidance import warn_of_idle_guidance
 from stage2_prior.sampling.inpainting import complete_images, held_codes
-from stage2_prior.sampling.sampler import Drawn, classes_in_turn
+from stage2_prior.sampling.sampler import Drawn, classes_in_turn, sample_images
 from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.sampling.sliding_window import sample_larger_images, window_shape
 
@@ -183,7 +182,7 @@ class Generator(Pretrained):
             part = labels[start:stop]
             if larger is None:
                 held = None if known is None else known[start - first : stop - first]
-                drawn = best_images(self.prior, part, seed, start, chosen, held, progress, on_position)
+                drawn = sample_images(self.prior, part, seed, start, chosen, held, progress, on_position)
             else:
                 drawn = sample_larger_images(self.prior, part, seed, larger, start, chosen, progress)
             found.append([each.cpu() for each in drawn])

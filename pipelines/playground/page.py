@@ -64,7 +64,6 @@ def sample_tab(actions: Actions) -> None:
                 top_k = gr.Slider(0, largest, usual.top_k or 0, step=1, label="Top-k; 0 is off")
                 top_p = gr.Slider(0.05, 1, usual.top_p or 1, step=0.05, label="Top-p; 1 is off")
                 min_p = gr.Slider(0, 1, usual.min_p or 0, step=0.01, label="Min-p; 0 is off")
-                best = gr.Slider(1, max(8, usual.best_of), usual.best_of, step=1, label="Best of so many drawings")
         with gr.Column(scale=2, min_width=280):
             shown = outputs("The codes of the first image, as each looks by itself")
             arrays = gr.State(None)
@@ -72,8 +71,17 @@ def sample_tab(actions: Actions) -> None:
             said = gr.Markdown(visible=False)
             pairs = gr.Image(label="Images above their nearest training images", visible=False, **PLAIN)
 
-    def draw(label: str, n: int, seed: int, *values: float) -> Iterator[list[Any]]:
-        changed = {name: value for name, value in settings_of(*values).items() if value != getattr(usual, name)}
+    def draw(
+        label: str, n: int, seed: int, temperature: float, guidance: float, top_k: int, top_p: float, min_p: float
+    ) -> Iterator[list[Any]]:
+        settings = {
+            "temperature": temperature,
+            "guidance": guidance,
+            "top_k": int(top_k) or None,
+            "top_p": None if top_p == 1 else top_p,
+            "min_p": min_p or None,
+        }
+        changed = {name: value for name, value in settings.items() if value != getattr(usual, name)}
         for result in said_on_the_page(lambda: actions.sample(None if label == ALL else label, n, seed, changed)):
             npz = result.files[1] if result.files else None
             yield [*components(result), npz, gr.update(visible=npz is not None), *[gr.update(visible=False)] * 2]
@@ -82,25 +90,11 @@ def sample_tab(actions: Actions) -> None:
         (result,) = said_on_the_page(lambda: iter([actions.nearest(npz)]))
         return [gr.update(value=result.said, visible=True), gr.update(value=result.picture, visible=True)]
 
-    given = [label, n, seed, temperature, guidance, top_k, top_p, min_p, best]
+    given = [label, n, seed, temperature, guidance, top_k, top_p, min_p]
     changed_by_drawing = [*shown, arrays, search, said, pairs]
     button.click(draw, given, changed_by_drawing, concurrency_id="model", show_progress="minimal")
     seed.submit(draw, given, changed_by_drawing, concurrency_id="model", show_progress="minimal")
     search.click(nearest, arrays, [said, pairs], concurrency_id="model", show_progress="minimal")
-
-
-def settings_of(
-    temperature: float, guidance: float, top_k: float, top_p: float, min_p: float, best_of: float
-) -> dict[str, float | None]:
-    """Sampling settings as the page's controls say."""
-    return {
-        "temperature": temperature,
-        "guidance": guidance,
-        "top_k": int(top_k) or None,
-        "top_p": None if top_p == 1 else top_p,
-        "min_p": min_p or None,
-        "best_of": int(best_of),
-    }
 
 
 def complete_tab(actions: Actions) -> None:

@@ -1,4 +1,3 @@
-from .best_of import best_images as best_images
 from .inpainting import complete_images as complete_images
 from .inpainting import held_codes as held_codes
 from .precision import release as release

@@ -31,11 +31,10 @@ class Drawn(NamedTuple):
     code was held, the sum over the positions is the prior's ``log_prob``."""
 
 
-def image_noise(seed: int, images: Iterable[int], length: int, attempt: int = 0) -> Tensor:
-    """A uniform number for every code of every image: float64 ``[B, T]``.
+def image_noise(seed: int, images: Iterable[int], length: int) -> Tensor:
+    """A uniform number for every code of every image, a function of (seed, image index) alone: float64 ``[B, T]``.
 
-    It is a function of (seed, image index, attempt) alone: an image depends neither on its batch nor on the process
-    that draws it.
+    So an image depends neither on its batch nor on the process that draws it.
 
     Raises:
         ValueError: If the seed is negative or does not fit 64 bits.
@@ -43,8 +42,7 @@ def image_noise(seed: int, images: Iterable[int], length: int, attempt: int = 0)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is from 0 to 2^64 - 1, got {seed}")
     # Philox is a counter-based generator: every key is a stream of its own.
-    streams = [np.random.Generator(np.random.Philox(key=(seed, image))) for image in images]
-    rows = [stream.random((attempt + 1) * length)[attempt * length :] for stream in streams]
+    rows = [np.random.Generator(np.random.Philox(key=(seed, image))).random(length) for image in images]
     return torch.from_numpy(np.array(rows).reshape(-1, length))
 
 
@@ -71,16 +69,17 @@ def sample_images(
     known: Tensor | None = None,
     progress: Callable[[int], None] = lambda images: None,
     on_position: Callable[[list[int], Tensor], None] | None = None,
-    attempt: int = 0,
 ) -> Drawn:
     """Draw codes of images ``first``, ``first + 1``, …, in micro-batches.
 
     On one kind of device an image's codes are a function of its index, the seed, its label, what is known of it and
-    the settings, bit for bit, see :mod:`stage2_prior.sampling.batch_invariance`.
+    the settings: bit for bit, however the images are batched or shared among processes; see
+    :mod:`stage2_prior.sampling.batch_invariance`.
 
     Args:
         prior: Any prior, in eval mode.
-        labels: int64 ``[B]``, -1 for the null class. They and ``known`` are best on the CPU, where they are read.
+        labels: int64 ``[B]``, -1 for the null class. They and ``known`` are best on the CPU: the host, which reads
+            their values, then never waits for the device before all is drawn.
         seed: Of the noise.
         first: Index of the first image.
         settings: How to draw.
@@ -88,7 +87,6 @@ def sample_images(
         progress: Called after every micro-batch with the number of images in it.
         on_position: Called after every position of a micro-batch with the indices of its images and their codes so
             far, int64 ``[n, t]``; from several threads, one at a time.
-        attempt: Number of the drawing, each of other noise.
 
     Returns:
         Codes and log-probabilities ``[B, T]`` on the prior's device.
@@ -98,7 +96,7 @@ def sample_images(
     """
     settings, labels = settings or SamplingSettings(), labels.cpu()
     check_labels(labels, prior.num_classes, len(labels))
-    noise = image_noise(seed, range(first, first + len(labels)), prior.layout.length, attempt)
+    noise = image_noise(seed, range(first, first + len(labels)), prior.layout.length)
     prior = in_precision(prior, settings.precision)
     known = labels.new_full((len(labels), prior.layout.length), -1) if known is None else known.cpu()
     conditional, prefixes, lock = (labels != NO_LABEL).tolist(), prefix_lengths(known), Lock()

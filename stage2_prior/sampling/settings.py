@@ -37,8 +37,6 @@ class SamplingSettings:
             ``1 + (s - 1) (1 - cos(π (t / T)^power)) / 2``.
         guidance_interval: Shares of the positions from and to which guidance acts, elsewhere the scale is 1 (arXiv
             2404.07724; ``cfg_interval`` of other libraries); None is all of them.
-        best_of: Drawings of each image, of which the one is kept that shows its class best, as the prior judges (see
-            :func:`~stage2_prior.sampling.best_of.best_images`); larger images and completions are not chosen so.
         processors: Rules of one's own, see :class:`~stage2_prior.sampling.truncation.LogitsProcessor`.
         precision: What the prior computes in; codes are drawn in float64 either way. ``bfloat16`` halves what is read
             for every code, its logits have 8 bits.
@@ -57,7 +55,6 @@ class SamplingSettings:
     guidance_schedule: Schedule = "constant"
     guidance_power: float = 1.0
     guidance_interval: tuple[float, float] | None = None
-    best_of: int = 1
     processors: Sequence[LogitsProcessor] = ()
     precision: Precision = "float32"
     microbatch_size: int | None = None
@@ -75,8 +72,6 @@ class SamplingSettings:
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p is in [0, 1], or null for all codes, got {self.min_p}")
         self._check_guidance()
-        if self.best_of < 1:
-            raise ValueError(f"best_of is at least 1, which is off, got {self.best_of}")
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision: float32 or bfloat16 expected, got {self.precision!r}")
         if self.microbatch_size is not None and self.microbatch_size < 1:

@@ -20,7 +20,6 @@ from stage2_prior.sampling.settings import SamplingSettings
         {"guidance": float("inf")},
         {"guidance_schedule": "cosine"},
         {"guidance_power": 0.0},
-        {"best_of": 0},
         {"guidance_interval": (0.5, 0.5)},
         {"guidance_interval": (-0.1, 1.0)},
         {"processors": ["top_k"]},
