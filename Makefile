@@ -16,8 +16,9 @@ faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
 
 # Breaks lines of PATHS one at a time and shows those that no test notices. TESTS: others than the files' own.
+# SAMPLE: how many places of each file.
 mutants: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(PATHS) $(if $(TESTS),--tests $(TESTS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(PATHS) $(if $(TESTS),--tests $(TESTS)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 lint: $(READY)
 	$(BIN)/ruff check .

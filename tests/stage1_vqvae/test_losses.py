@@ -29,6 +29,8 @@ def test_a_sum_weighs_its_terms():
     )
     nats = torch.tensor(7.0)
     assert both.total(both.terms(a, b, nats)).item() == pytest.approx(3 * 7 + 0.25 * squared, rel=1e-5)
+    assert both.total({"pixels": nats, "unheard of": nats}).item() == 3 * 7 + 7
+    assert WeightedSum({"pixels": AbsoluteError()}, {"pixels": 0.0})(a, b).item() == 0
 
 
 def test_one_objective_is_a_sum_of_itself():
@@ -37,6 +39,13 @@ def test_one_objective_is_a_sum_of_itself():
     assert torch.equal(alone(a, b), SquaredError(0.3)(a, b))
     assert as_sum(alone) is alone
     assert alone.total(alone.terms(a, b, torch.tensor(2.0))).item() == 2
+
+
+def test_terms_with_weights_of_their_own_belong_to_the_sum():
+    """So that they follow it to the training's device."""
+    term = torch.nn.MSELoss()
+    both = WeightedSum({"pixels": AbsoluteError(), "squares": term}, {"pixels": 1.0, "squares": 1.0})
+    assert dict(both.named_children()) == {"squares": term}
 
 
 @pytest.mark.parametrize("weights", [{}, {"pixels": 1.0, "more": 1.0}, {"pixels": -1.0}])

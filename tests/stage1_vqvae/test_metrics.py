@@ -27,6 +27,15 @@ def test_grids_are_counted_apart():
     assert found == {"usage_0": 1.0, "perplexity_0": 2.0, "usage_1": 0.5, "perplexity_1": 2.0}
 
 
+def test_ranks_add_their_counts_up_exactly():
+    one, other = CodeUse(CodeLayout(((1, 2),), (4,))), CodeUse(CodeLayout(((1, 2),), (4,)))
+    one.counts += 2**24  # from where on float32 skips integers
+    one.update(torch.tensor([[0, 0]]))
+    other.update(torch.tensor([[0, 3]]))
+    one.merge_state(other)  # as torchmetrics joins processes
+    assert one.counts.tolist() == [[2**24 + 3, 2**24, 2**24, 2**24 + 1]]
+
+
 def pictures():
     """Smooth pictures ``[B, C, H, W]`` in [-1, 1], and noisy, darker copies."""
     generator = torch.Generator().manual_seed(0)

@@ -55,6 +55,13 @@ def test_every_form_of_batches_trains_to_the_same_bits(form, tmp_path):
         assert torch.equal(found[name], weight), name
 
 
+def test_batches_are_brought_to_one_form_and_the_pipelines_have_it_already():
+    module = PriorTraining(MODEL)
+    ready = {"codes": CODES, "labels": LABELS, "draws": torch.arange(12)}
+    assert module.on_before_batch_transfer(ready, 0) is ready
+    assert torch.equal(module.on_before_batch_transfer({"codes": CODES.view(12, 2, 3)}, 0)["codes"], CODES)
+
+
 def test_codes_without_labels_are_of_the_null_class():
     for batch in (CODES, [CODES], {"codes": CODES}):
         found = training_batch(batch, MODEL)
@@ -93,3 +100,27 @@ def test_validation_prediction_and_checkpoints_of_lightning(tmp_path):
     torch.testing.assert_close(nats.sum(1), expected)
     assert metrics["validation/nats"] == pytest.approx(nats.mean().item(), rel=1e-5)
     assert "validation/unigram_nats" not in metrics
+
+
+def test_metrics_are_per_code_of_the_split_and_of_each_grid(tmp_path):
+    """In nats; beside what is known without a prior: nothing, or the codes' frequencies."""
+    torch.manual_seed(0)
+    model = Transformer(CodeLayout(((1, 2), (2, 2)), (3, 5)), 2, width=8, layers=1, heads=2)
+    codes = torch.cat([CODES[:, :2] % 3, CODES[:, 2:] % 5], dim=1)
+    loader = DataLoader(TensorDataset(codes, LABELS), batch_size=5)
+    module = PriorTraining(model, unigram_entropy=1.25)
+    own = trainer(tmp_path, max_epochs=1, log_every_n_steps=1)
+    own.fit(module, DataLoader(TensorDataset(codes, LABELS), batch_size=12))
+    assert own.callback_metrics["train/nats"] > 0
+    (metrics,) = own.validate(module, loader, verbose=False)
+    with torch.no_grad():
+        nats = model.eval().nats(codes, LABELS).double().numpy()
+    expected = {
+        "nats": nats.mean(),
+        "bits": nats.mean() / np.log(2),
+        "nats_0": nats[:, :2].mean(),
+        "nats_1": nats[:, 2:].mean(),
+        "uniform_nats": (2 * np.log(3) + 4 * np.log(5)) / 6,
+        "unigram_nats": 1.25,
+    }
+    assert metrics == pytest.approx({f"validation/{name}": value for name, value in expected.items()}, rel=1e-4)

@@ -16,6 +16,7 @@ def test_warm_up_then_cosine_to_a_hundredth():
     for step in (25, 50, 75):
         assert chosen.factor(step, 100) == pytest.approx(0.01 + 0.99 * (1 + math.cos(math.pi * step / 100)) / 2)
     assert chosen.factor(100, 100) == pytest.approx(0.01)
+    assert Optimization(1.0).factor(1, 1) == pytest.approx(0.01)
     assert Optimization(1.0, schedule="constant").factor(77, 100) == 1.0
 
 
@@ -26,6 +27,11 @@ def test_matrices_alone_are_decayed():
     assert [p.ndim for p in decayed["params"]] == [2]
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim == 1 for p in others["params"])
+
+
+def test_vectors_alone_are_trained_too():
+    matrices, vectors = adamw(nn.LayerNorm(2)).param_groups
+    assert (len(matrices["params"]), len(vectors["params"])) == (0, 2)
 
 
 def test_schedule_sets_the_learning_rate():
@@ -94,6 +100,24 @@ def test_a_state_goes_on_with_the_kernel_of_this_device(monkeypatch):
         steps(first, saved.weight, 2)
         steps(second, other.weight, 2)
         torch.testing.assert_close(other.weight, saved.weight)
+
+
+def test_groups_without_a_kernel_stay_so():
+    """Those of an optimiser beside AdamW."""
+    state = {"state": {}, "param_groups": [{"lr": 1.0}, {"lr": 2.0, "fused": False}]}
+    groups = optimization._on_this_device(True, adamw(nn.Linear(1, 1)), state)["param_groups"]
+    assert groups == [{"lr": 1.0}, {"lr": 2.0, "fused": True}]
+
+
+def test_a_device_without_the_kernel_is_found_out(monkeypatch):
+    class Plain(torch.optim.SGD):
+        def __init__(self, parameters, fused=None):
+            if fused:
+                raise RuntimeError("no such kernel")
+            super().__init__(parameters)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Plain)
+    assert not has_fused_adamw.__wrapped__(torch.device("cpu"))
 
 
 def test_a_gradient_scaler_still_passes_steps_over():

@@ -26,3 +26,10 @@ def test_they_are_those_of_torchs_own_seed():
     found = drawn(5, 2, 1)
     torch.manual_seed(int(np.random.SeedSequence((5, 2, 1)).generate_state(1, np.uint64)[0] >> 1))
     assert torch.rand(3).tolist() == found
+
+
+def test_another_device_gets_the_same_seed(monkeypatch):
+    device, seeds = torch.device("meta"), []
+    monkeypatch.setattr(torch, "get_device_module", {device: SimpleNamespace(manual_seed=seeds.append)}.get)
+    StepSeed(5).on_train_batch_start(SimpleNamespace(global_rank=1), SimpleNamespace(device=device), None, 2)
+    assert seeds == [torch.default_generator.initial_seed()]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stage1_vqvae.codes import CodeLayout
-from stage2_prior.sampling.guidance import GuidedSteps
+from stage2_prior.sampling.guidance import GuidedSteps, idle_guidance, is_guided
 from stage2_prior.sampling.sampler import classes_in_turn, image_noise, sample, sample_images
 from stage2_prior.sampling.settings import SamplingSettings
 from tests.support.small_priors import build
@@ -23,6 +23,13 @@ def test_guidance_without_classes_changes_nothing(prior):
     labels, noise = torch.tensor([-1, -1]), image_noise(0, range(2), 6)
     guided, plain = (sample(model, labels, noise, SamplingSettings(guidance=scale)) for scale in (3.0, 1.0))
     assert torch.equal(guided.codes, plain.codes)
+
+
+def test_guidance_is_idle_without_classes_alone(prior):
+    without, strong, off = build(type(prior), classes=0), SamplingSettings(guidance=3.0), SamplingSettings()
+    assert idle_guidance(without, strong) == "guidance=3 changes nothing: the prior has no classes"
+    assert idle_guidance(without, off) == idle_guidance(prior, strong) == ""
+    assert [is_guided(*each) for each in ((prior, strong), (prior, off), (without, strong))] == [True, False, False]
 
 
 def test_guidance_of_the_null_class_costs_nothing(prior, monkeypatch):

@@ -11,6 +11,7 @@ from stage2_prior.sampling.settings import SamplingSettings
         {"temperature": -1.0},
         {"temperature": 1e-39},
         {"temperature": float("nan")},
+        {"temperature": float("inf")},
         {"top_k": 0},
         {"top_p": 0.0},
         {"top_p": 1.5},
@@ -20,8 +21,10 @@ from stage2_prior.sampling.settings import SamplingSettings
         {"guidance": float("inf")},
         {"guidance_schedule": "cosine"},
         {"guidance_power": 0.0},
+        {"guidance_power": float("inf")},
         {"guidance_interval": (0.5, 0.5)},
         {"guidance_interval": (-0.1, 1.0)},
+        {"guidance_interval": (0.5, 1.1)},
         {"processors": ["top_k"]},
         {"microbatch_size": 0},
         {"precision": "float16"},
@@ -30,6 +33,11 @@ from stage2_prior.sampling.settings import SamplingSettings
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         SamplingSettings(**wrong)
+
+
+def test_the_ends_of_ranges_belong_to_them():
+    SamplingSettings(temperature=0, top_k=1, top_p=1, min_p=0, guidance=0, guidance_interval=(0, 1), microbatch_size=1)
+    SamplingSettings(temperature=1e-30, min_p=1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Breaks lines one at a time and shows which of them no test notices: ``python -m tests.mutants FILE...``."""
