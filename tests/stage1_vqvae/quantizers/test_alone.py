@@ -239,24 +239,6 @@ def test_a_projected_quantizer_works_in_its_own_space():
         Projected(inner, dim=0)
 
 
-def test_heads_share_one_codebook():
-    torch.manual_seed(0)
-    inner = EMAVectorQuantizer(dim=2, codebook_size=7)
-    quantizer = MultiHead(inner, heads=3)
-    z = torch.randn(4, 6, 5)
-    found = quantizer(z)
-    assert found.codes.shape == (4, 5, 3)
-    for head in range(3):
-        own = z[:, 2 * head : 2 * head + 2]
-        distances = (own.movedim(1, -1)[..., None, :] - inner.codebook).square().sum(-1)
-        assert torch.equal(found.codes[..., head], distances.argmin(-1))
-    assert sum(value.numel() for name, value in quantizer.state_dict().items() if "codebook" in name) == 14
-    quantizer.step()
-    assert inner.usage.sum().item() == pytest.approx(4 * 5 * 3)
-    with pytest.raises(ValueError, match="heads is at least 1, got 0"):
-        MultiHead(inner, heads=0)
-
-
 def test_the_first_depths_of_residual_codes_are_a_coarser_vector():
     torch.manual_seed(0)
     quantizer = Residual(EMAVectorQuantizer(3, 8), depth=4)

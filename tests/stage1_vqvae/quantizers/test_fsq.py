@@ -51,6 +51,7 @@ def test_rounds_as_the_paper_says_in_numpy(levels, seed):
 def test_zero_stays_zero_and_finite_values_reach_the_outer_levels(levels):
     quantizer = FSQ(levels)
     assert torch.equal(quantizer(torch.zeros(1, len(levels), 2)).vectors, torch.zeros(1, len(levels), 2))
+    assert FSQ([3])(torch.zeros(1, 1, 2)).loss == 0
     low, high = quantizer(torch.tensor([-9.0, 9.0]).expand(1, len(levels), 2)).codes[0]
     assert (low, high) == (0, np.prod(levels) - 1)
 

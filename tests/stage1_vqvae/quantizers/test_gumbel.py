@@ -21,6 +21,8 @@ def test_takes_the_likeliest_code_in_evaluation():
     quantized = quantizer(z)
     np.testing.assert_array_equal(quantized.codes.numpy(), logits_of(quantizer, z).argmax(-1))
     assert torch.equal(quantized.vectors, quantizer.codebook[quantized.codes].movedim(-1, 1))
+    once, again = (torch.autograd.grad(quantizer(z).vectors.sum(), quantizer.logits.weight)[0] for _ in range(2))
+    assert torch.equal(once, again)  # nothing is drawn
 
 
 def test_draws_from_the_logits_distribution_in_training():
@@ -70,6 +72,8 @@ def test_temperature_falls_along_a_half_cosine_and_is_state():
     again = built(temperature=2.0, final_temperature=0.5, anneal_steps=4)
     again.load_state_dict(quantizer.state_dict())
     assert again.temperature() == 0.5
+    assert again.steps.dtype == torch.int64
+    assert built(temperature=2.0, final_temperature=0.5, anneal_steps=1).temperature() == 2
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,12 @@ def test_starts_with_the_moments_of_the_first_batch():
     np.testing.assert_array_equal(effective(quantizer), before)
 
 
+def test_a_first_batch_of_equal_vectors_leaves_the_codes_apart():
+    quantizer = SimVQ(dim=3, codebook_size=9)
+    quantizer(torch.zeros(2, 3, 5))
+    assert len(quantizer.codewords().unique(dim=0)) == 9
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="codebook_size"):
         SimVQ(codebook_size=0)
