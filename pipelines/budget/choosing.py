@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipelines.budget import rules
 from pipelines.budget.rules import Choice, Facts
@@ -31,8 +33,8 @@ SOURCES = ("data", "hardware")
 DATA = ("augmentation", "image_size", "channels")
 """Keys of ``data`` that may be chosen."""
 
-COMPARED = 5000
-"""Training images among which nearly equal ones are looked for, at most."""
+COMPARED, CHUNK = 5000, 64
+"""Training images that are compared with each other at most, and how many at a time; one of these is counted."""
 
 
 class Chooser:
@@ -215,12 +217,25 @@ def originals(settings: Settings) -> Survey | None:
 
 def facts_of(images: ImageData) -> Facts:
     """What is known of opened images."""
-    rows = np.linspace(0, len(images.train) - 1, min(len(images.train), COMPARED)).round().astype(np.int64)
-    small = [
-        thumbnails(images.train.__getitems__(part.tolist())["images"])
-        for part in np.array_split(rows, -(-len(rows) // 256))
-    ]
+    count = len(images.train)
+    rows = np.linspace(0, count - 1, min(count, COMPARED)).round().astype(np.int64)
+    small, colours = [], []
+    for part in np.array_split(rows, -(-len(rows) // CHUNK)):
+        pixels = images.train.__getitems__(part.tolist())["images"]
+        small.append(thumbnails(pixels))
+        colours.append(colours_of(pixels[0]))
     twins = int((first_twins(torch.cat(small)) >= 0).sum())
     height, width = images.image_size
-    count = len(images.train)
-    return Facts(count, round(count * (1 - twins / len(rows))), height, width, len(images.class_names))
+    return Facts(
+        images=count,
+        distinct=round(count * (1 - twins / len(rows))),
+        height=height,
+        width=width,
+        classes=len(images.class_names),
+        colours=int(median(colours)),
+    )
+
+
+def colours_of(image: Tensor) -> int:
+    """Number of different colours of ``image [H, W, C]``."""
+    return len(image.flatten(0, 1).unique(dim=0))

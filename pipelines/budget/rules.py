@@ -24,6 +24,9 @@ STEPS1, STEPS2 = 1500, 1000
 FEW = 10_000
 """Training images below which a prior would learn them by heart."""
 
+DRAWN = 48
+"""Colours up to which an image is drawn pixel by pixel, which no turning leaves as it is."""
+
 VALIDATIONS = 8
 """Validations of each training."""
 
@@ -53,6 +56,7 @@ class Facts:
         height: In pixels.
         width: In pixels.
         classes: 0 for none.
+        colours: Of an image, the median.
     """
 
     images: int
@@ -60,6 +64,7 @@ class Facts:
     height: int
     width: int
     classes: int
+    colours: int = 2**24
 
 
 @dataclass(frozen=True)
@@ -108,17 +113,20 @@ def data_choices(facts: Facts) -> list[Choice]:
         Choice("codes.copies", copies, f"{few}, so that the prior learns no image by heart"),
         Choice("stage1.batch_size", min(32, facts.images), "smaller batches, more steps"),
         Choice("stage2.batch_size", min(32, facts.images * copies), "smaller batches, more steps"),
-        *(choices_for_few_images(few) if facts.distinct < FEW else []),
+        *(choices_for_few_images(few, facts.colours) if facts.distinct < FEW else []),
         *(choices_for_classes(facts.classes) if facts.classes > 1 else []),
     ]
 
 
-def choices_for_few_images(few: str) -> list[Choice]:
-    """What keeps a prior from learning images by heart; ``few`` says how many there are."""
+def choices_for_few_images(few: str, colours: int) -> list[Choice]:
+    """What keeps a prior from learning images of so many colours by heart; ``few`` says how many there are."""
+    dropout = Choice("stage2.model.dropout", 0.2, f"{few}, so that the prior learns no image by heart")
+    if colours <= DRAWN:
+        return [dropout]
     return [
         Choice("data.augmentation.rotate", 5.0, f"{few}: each a little turned, in degrees; 0 if they must not be"),
         Choice("data.augmentation.scale", 0.05, f"{few}: each a little larger or smaller; 0 if they must not be"),
-        Choice("stage2.model.dropout", 0.2, f"{few}, so that the prior learns no image by heart"),
+        dropout,
     ]
 
 

@@ -135,6 +135,16 @@ def test_what_the_machine_lacks_is_not_taken(steps, tmp_path):
     assert "hardware.precision" not in found
 
 
+def test_colours_are_counted(tmp_path):
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    palette = np.random.default_rng(0).integers(0, 256, (7, 3), dtype=np.uint8)
+    for number in range(30):
+        Image.fromarray(palette[np.random.default_rng(number).integers(0, 7, (32, 32))]).save(folder / f"{number}.png")
+    words = ["data=folder", f"data.files={folder}", "data.image_size=[32,32]", f"data.cache={tmp_path / 'cache'}"]
+    assert facts_of(RunImages(settings_from("config", [*words, f"output={tmp_path}"])).opened).colours == 7
+
+
 def test_images_that_nearly_equal_another_are_not_distinct(tmp_path):
     folder = photographs(tmp_path / "photographs", (32, 32), count=40)
     for number in range(10):  # a little brighter

@@ -56,6 +56,11 @@ def test_few_images_are_shaken_and_their_prior_drops_more():
     assert not {"data.augmentation.rotate", "data.augmentation.scale", "stage2.model.dropout"} & set(many)
 
 
+def test_pixel_art_is_neither_turned_nor_scaled():
+    keys = [set(values(data_choices(Facts(100, 100, 32, 32, 0, colours)))) for colours in (48, 49)]
+    assert keys[1] - keys[0] == {"data.augmentation.rotate", "data.augmentation.scale"}
+
+
 def test_samples_are_guided_where_there_are_classes():
     guidance = [
         values(data_choices(Facts(100, 100, 64, 64, classes))).get("sampling.guidance") for classes in (0, 1, 2, 9)
