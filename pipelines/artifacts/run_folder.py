@@ -32,6 +32,11 @@ class RunFolder:
         return self.tokenizer / "data.yaml"
 
     @property
+    def images(self) -> Path:
+        """Which images the run is made of, a few bytes of each."""
+        return self.tokenizer / "images.npz"
+
+    @property
     def prior(self) -> Path:
         """The trained prior."""
         return self.path / "prior"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,19 @@ PLACES = ("files", "labels")
 
 
 @dataclass(frozen=True)
+class OtherImages:
+    """What a refusal says where the images are others.
+
+    Attributes:
+        changes: How they differ, a line a split; empty where that is not known.
+        advice: What to do.
+    """
+
+    changes: Callable[[], Sequence[str]]
+    advice: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """The settings that make a product.
 
@@ -46,6 +59,7 @@ class Claim:
         defaults: Values of keys that an earlier version did not write.
         trust: Further packages whose classes may be named.
         names: What keys of the settings are called on the command line, where it is something else.
+        other_images: What is said where the images are others; None for their numbers alone.
         stage: Whose trainer's ``max_steps`` may be raised, ``stage1`` say: the training goes on from its checkpoints.
     """
 
@@ -58,6 +72,7 @@ class Claim:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     trust: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    other_images: OtherImages | None = None
     stage: str | None = None
 
     def check(self) -> None:
@@ -76,12 +91,7 @@ class Claim:
             )
         for path in kept:
             if difference := self._refused(read_yaml(path)):
-                more = f"; and {len(difference) - 3} more" if len(difference) > 3 else ""
-                of_images = all(line.startswith(f"{IMAGES}, ") for line in difference)
-                raise ValueError(
-                    f"{path.parent} holds a {self.what} of other {'images' if of_images else 'settings'} "
-                    f"({'; '.join(difference[:3])}{more}): give those, or another output=, or remove {self._removal()}"
-                )
+                raise ValueError(self._refusal(path.parent, difference))
 
     def take(self) -> bool:
         """Write the settings down; called on all processes before work starts, after all that may refuse it.
@@ -127,6 +137,16 @@ class Claim:
             return found
         before, now = (comparable(each)[str(self.stage)]["trainer"]["max_steps"] for each in (old, self.settings))
         return [] if before < now else found
+
+    def _refusal(self, folder: Path, difference: Sequence[str]) -> str:
+        more = f"; and {len(difference) - 3} more" if len(difference) > 3 else ""
+        of_images = all(line.startswith(f"{IMAGES}, ") for line in difference)
+        advice = f"give those, or another output=, or remove {self._removal()}"
+        if of_images and self.other_images:
+            difference = [f"{IMAGES}, {line}" for line in self.other_images.changes()] or difference
+            advice = self.other_images.advice
+        kind = "images" if of_images else "settings"
+        return f"{folder} holds a {self.what} of other {kind} ({'; '.join(difference[:3])}{more}): {advice}"
 
     def differences(self, old: Mapping[str, Any]) -> list[str]:
         """Where settings that are kept differ from these, as ``key: old, now new``."""

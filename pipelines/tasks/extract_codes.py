@@ -20,7 +20,7 @@ from pipelines.tasks.taken_tokenizer import with_tokenizer
 from pipelines.tasks.train_stage1 import train_stage1
 from pipelines.tracking.job import Job
 from pipelines.tracking.lineage import log_codes
-from pipelines.training.images import RunImages, check_same_images, image_content, image_settings
+from pipelines.training.images import RunImages, check_same_images, image_content, image_settings, other_images
 from stage1_vqvae.data.augmentation import Augmentation, normalize
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.tokenizer import Tokenizer
@@ -81,6 +81,7 @@ def codes_claim(run: RunFolder, settings: Settings, sources: dict[str, Any], ima
         dependents=dependents(run, "codes"),
         trust=settings["trust"],
         names={"copies": "codes.copies", "seed": "stage1.seed"},
+        other_images=other_images(run, images) if images else None,
     )
 
 

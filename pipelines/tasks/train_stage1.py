@@ -18,7 +18,7 @@ from pipelines.tasks.taken_tokenizer import take_tokenizer, with_tokenizer
 from pipelines.tasks.tokenizer_stage import Subject, TokenizerStage
 from pipelines.training.callbacks import callback_settings
 from pipelines.training.collapse_advice import advice, collapsed
-from pipelines.training.images import RunImages, image_content, image_settings
+from pipelines.training.images import RunImages, image_content, image_settings, other_images
 from pipelines.training.variance import with_variance
 from pipelines.training.warm_start import init_fingerprint, warm_start
 from stage1_vqvae.codes import CodeLayout
@@ -84,6 +84,7 @@ def tokenizer_claim(run: RunFolder, settings: Settings, images: ImageData | None
         dependents=dependents(run, "tokenizer"),
         trust=settings["trust"],
         names=NAMES,
+        other_images=other_images(run, images) if images else None,
         stage="stage1",
     )
 

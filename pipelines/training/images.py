@@ -12,14 +12,15 @@ from typing import Any
 
 from rich.markup import escape
 
-from pipelines.artifacts.run_folder import RunFolder
+from pipelines.artifacts.run_folder import RunFolder, finished
 from pipelines.cli.console import console
-from pipelines.config.claims import SETTINGS, change_of_content
+from pipelines.config.claims import SETTINGS, OtherImages, change_of_content
 from pipelines.config.instantiate import build
 from pipelines.config.migrations import modernised
 from pipelines.config.redaction import redact
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
+from pipelines.training.image_record import changes_since, keep_record
 from pipelines.training.image_report import report_images
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import read_yaml, write_yaml
@@ -89,10 +90,12 @@ class RunImages:
             return None
 
     def remember(self, run: RunFolder) -> None:
-        """Keeps how the images are opened in a run's folder, for its later commands."""
+        """Keeps how the images are opened, and which they are, in a run's folder, for its later commands."""
         data = redact({**self._settings["data"], **absolute_paths(self._settings["data"])})
         if collectives.rank() == 0 and not (run.data.exists() and read_yaml(run.data) == data):
             write_yaml(run.data, data)
+        if collectives.rank() == 0:
+            keep_record(run, self.opened)
 
 
 def absolute_paths(data: Mapping[str, Any]) -> dict[str, str]:
@@ -183,7 +186,16 @@ def change_of_images(run: RunFolder, images: ImageData) -> str:
     ):  # published folders and version 0.1.0 kept the training images alone, and once they were trained on
         described = read_yaml(run.tokenizer / "config.yaml").get("data", {})
         known = {"train": described["train"]} if "train" in described else {}
-    return ", ".join(change_of_content(known, image_content(images)))
+    change = change_of_content(known, image_content(images))
+    return ", ".join(changes_since(run, images) or change) if change else ""
+
+
+def other_images(run: RunFolder, images: ImageData) -> OtherImages:
+    """What a refusal says of images that are not those of a run."""
+    key = "init" if finished(run.prior) else "stage1.init"
+    start = f", with {key}={run.path} to start from what was learned" if finished(run.tokenizer) else ""
+    advice = f"give those to go on, or another output= to train on these{start}"
+    return OtherImages(lambda: changes_since(run, images), advice)
 
 
 def image_content(images: ImageData) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class ImageSplit(Dataset[dict[str, Tensor]]):
         self._reader = images.reader
         self._rows = rows
         self._moments = images.moments
+        self._digests = images.digests
         self.labels = torch.from_numpy(images.labels[rows].copy())
         content = hashlib.sha256(images.labels[rows].tobytes())
         content.update(images.digests[rows].tobytes())
@@ -97,6 +98,11 @@ class ImageSplit(Dataset[dict[str, Tensor]]):
     def description(self) -> dict[str, Any]:
         """Plain values for manifests; splits of equal ``digest`` hold the same images and labels in the same order."""
         return dict(self._description)
+
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """SHA-256 of each image's pixels, uint8 ``[n, 32]``."""
+        return self._digests[self._rows]
 
     @property
     def mean(self) -> float:

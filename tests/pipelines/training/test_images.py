@@ -17,6 +17,7 @@ from pipelines.tasks.extract_codes import extract_codes
 from pipelines.tasks.reconstruct import reconstruct
 from pipelines.tasks.run import check_with_images, run
 from pipelines.tasks.train_stage1 import train_stage1
+from pipelines.training.image_record import ImageRecord, changes
 from pipelines.training.images import RunImages, check_batch_size, open_images, run_data
 from stage1_vqvae.data import Preprocessing
 from stage1_vqvae.files import read_json, read_yaml, write_yaml
@@ -136,10 +137,16 @@ def test_images_that_changed_are_never_taken_for_those_before(copied, monkeypatc
     monkeypatch.chdir(copied)
     settings = settings_of(copied)
     photos(copied / "pets", ("cow",), count=1)
-    with pytest.raises(ValueError, match=r"tokenizer of other images \(images, train: \d+ images, now \d+"):
+    known = ImageRecord.read(copied / "run" / "tokenizer" / "images.npz")
+    (copied / "pets" / "dog" / "0.png").unlink()
+    said = changes(known, ImageRecord.of(open_images(settings)))
+    assert sorted(re.findall(r"\d+ \w+ \(\w+ \d+\)", "; ".join(said))) == ["1 gone (dog 1)", "1 new (cow 1)"]
+    with pytest.raises(ValueError, match=r"tokenizer of other images \(images, .* or another output=") as refused:
         train_stage1(settings)
+    assert all(f"images, {line}" in str(refused.value) for line in said)
+    assert f"with stage1.init={copied / 'run'} to start from what was learned" in str(refused.value)
     shutil.rmtree(copied / "run" / "codes")
-    with pytest.raises(ValueError, match=r"images are not those that .*tokenizer was trained on \(.*images, now"):
+    with pytest.raises(ValueError, match=r"images are not those that .*tokenizer was trained on \(.*1 new"):
         extract_codes(settings)
     asked = [f"model={copied / 'run'}", f"output={copied / 'e'}", *EVALUATION]
     remember(copied, files=str(copied / "pets"))
