@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from pipelines.exporting.pixelcnn import PixelCNNStep
+from pipelines.exporting.step import PriorStep, attend
 from stage1_vqvae.tokenizer import Tokenizer
+from stage2_prior.pixelcnn.model import PixelCNN
 from stage2_prior.prior import Prior
 from stage2_prior.transformer.model import Transformer
 
@@ -46,19 +47,6 @@ class Decoder(nn.Module):
         return (self.tokenizer.decode(codes) + 1) / 2
 
 
-class PriorStep(nn.Module):
-    """One position of a prior: ``(codes, labels, position, *state)`` to ``(logits, *new state)``.
-
-    ``codes`` int64 ``[B]`` are those of the position before, anything at first. ``labels`` int64 ``[B]`` are classes,
-    their number for the null class. ``position`` is int64 ``[1]``. The state is zeros at first, of the shapes of
-    :meth:`state`. Logits are ``[B, K]``, -inf for codes that the position's codebook lacks.
-    """
-
-    @abstractmethod
-    def state(self, batch: int) -> list[Tensor]:
-        """The state at the start, zeros."""
-
-
 class CachedStep(PriorStep):
     """A transformer's: the state is the keys and values of the positions so far, each ``[B, layers, heads, T, D]``.
 
@@ -73,10 +61,8 @@ class CachedStep(PriorStep):
         last = sum(layout.codebook_sizes) - 1
         rows = prior.code_rows[:, None] + torch.arange(layout.vocabulary)
         self.register_buffer("rows", rows.clamp(max=last))  # [T, K]: of each position's codes among those of all grids
-        self.register_buffer("slots", torch.arange(layout.length))
 
     rows: Tensor
-    slots: Tensor
 
     def state(self, batch: int) -> list[Tensor]:
         """Keys and values, zeros."""
@@ -93,27 +79,19 @@ class CachedStep(PriorStep):
         before = (position - 1).clamp(min=0)
         known = prior.code(codes + prior.code_rows[before]) * (position > 0).float()  # slot 0 holds no code
         x = (known + prior.positions()[position] + prior.label(labels))[:, None]  # [B, 1, width]
-        here = (self.slots == position)[:, None]  # [T, 1]
-        seen = (self.slots <= position)[None]  # [1, T]
         rotations = prior.query_rope[:, position], prior.key_rope[:, position]
-        new_keys, new_values = [], []
+        cache: list[list[Tensor]] = []
         for index, block in enumerate(prior.stack):
             attention = block.attention
             query, key, value = attention.project(block.attention_norm(x), *rotations)
-            new_keys.append(torch.where(here, key, keys[:, index]))
-            new_values.append(torch.where(here, value, values[:, index]))
-            shared = attention.heads // attention.kv_heads
-            mixed = F.scaled_dot_product_attention(
-                query,
-                new_keys[-1].repeat_interleave(shared, 1),
-                new_values[-1].repeat_interleave(shared, 1),
-                attn_mask=seen,
-            )
+            mixed, *pair = attend(query, key, value, keys[:, index], values[:, index], position)
+            cache.append(pair)
             x = x + attention.out(rearrange(mixed, "b h t d -> b t (h d)"))
             x = x + block.feed_forward(block.feed_forward_norm(x))
         every = F.linear(prior.norm(x)[:, 0], torch.cat(prior.head_weights()))  # [B, codes of all grids]
         logits = every[:, self.rows[position][0]].masked_fill(prior.absent[position], -torch.inf)
-        return logits, torch.stack(new_keys, 1), torch.stack(new_values, 1)
+        new_keys, new_values = (torch.stack(each, 1) for each in zip(*cache, strict=True))
+        return logits, new_keys, new_values
 
 
 class WholeStep(PriorStep):
@@ -142,5 +120,7 @@ class WholeStep(PriorStep):
 
 
 def step_of(prior: Prior) -> PriorStep:
-    """The step of a prior: with a cache where it is a transformer."""
-    return CachedStep(prior) if isinstance(prior, Transformer) else WholeStep(prior)
+    """The step of a prior: with a cache where it is one of ours."""
+    if isinstance(prior, Transformer):
+        return CachedStep(prior)
+    return PixelCNNStep(prior) if isinstance(prior, PixelCNN) else WholeStep(prior)

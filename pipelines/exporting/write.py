@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import shutil
 import warnings
@@ -12,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from pipelines.exporting.graphs import Decoder, Encoder, step_of
 from stage1_vqvae.files import replacing, write_json
@@ -59,25 +61,34 @@ def export(folder: Path, tokenizer: Tokenizer, prior: Prior | None, names: tuple
         "encoder": (Encoder(tokenizer), (image,), ("images",), ("codes",)),
         "decoder": (Decoder(tokenizer), (codes,), ("codes",), ("images",)),
     }
-    if prior is not None:
-        step = step_of(prior).eval()
-        state = step.state(2)
-        kept = tuple(f"state_{index}" for index in range(len(state)))
-        given = (codes[:, 0], codes[:, 0], torch.zeros(1, dtype=torch.int64), *state)
-        inputs = ("previous", "labels", "position", *kept)
-        graphs["prior"] = (step, given, inputs, ("logits", *(f"new_{name}" for name in kept)))
-        shapes = [[list(each.shape[1:]), str(each.dtype).removeprefix("torch.")] for each in state]
-        config |= {"num_classes": prior.num_classes, "class_names": list(names), "state": shapes}
     written = []
-    for name, (module, arguments, inputs, outputs) in graphs.items():
-        path = folder / f"{name}{SUFFIXES[form]}"
-        with replacing(path) as temporary, torch.no_grad(), quiet():
-            write_graph(temporary, module, arguments, inputs, outputs, form)
-        written.append(path)
+    for name, graph in graphs.items():
+        written.append(folder / f"{name}{SUFFIXES[form]}")
+        write_graph(written[-1], *graph, form)
+    if prior is not None:
+        written.append(folder / f"prior{SUFFIXES[form]}")
+        config |= {**write_prior(written[-1], prior, form), "class_names": list(names)}
     if form == "onnx":
         shutil.copyfile(RUNNER, folder / RUNNER.name)
     write_json(folder / "config.json", config)
     return written
+
+
+def write_prior(path: Path, prior: Prior, form: Format) -> dict[str, Any]:
+    """Write the step of a prior.
+
+    Returns:
+        What its caller has to know: the number of classes, and shape (but for the batch) and type of each state.
+    """
+    step = step_of(prior).eval()
+    state = step.state(2)
+    kept = tuple(f"state_{index}" for index in range(len(state)))
+    codes, labels = (torch.zeros(2, dtype=torch.int64) for _ in range(2))
+    given = (codes, labels, torch.zeros(1, dtype=torch.int64), *state)
+    outputs = ("logits", *(f"new_{name}" for name in kept))
+    write_graph(path, step, given, ("previous", "labels", "position", *kept), outputs, form)
+    shapes = [[list(each.shape[1:]), str(each.dtype).removeprefix("torch.")] for each in state]
+    return {"num_classes": prior.num_classes, "state": shapes}
 
 
 def write_graph(
@@ -90,14 +101,19 @@ def write_graph(
 ) -> None:
     """Write one module; the first axis of each argument with more than one row is open."""
     batch = torch.export.Dim("batch", min=1)
-    shapes = tuple({0: batch} if argument.shape[0] > 1 else {} for argument in arguments)
-    program = torch.export.export(module, arguments, dynamic_shapes=shapes)
-    if form == "torch_export":
-        torch.export.save(program, path)
-    else:
-        torch.onnx.export(
-            program, arguments, path, input_names=inputs, output_names=outputs, external_data=False, verbose=False
-        )
+    named = inspect.signature(module.forward).bind(*arguments).arguments
+    shapes = tree_map(lambda argument: {0: batch} if argument.shape[0] > 1 else {}, dict(named))
+    with replacing(path) as temporary, torch.no_grad(), quiet():
+        program = torch.export.export(module, arguments, dynamic_shapes=shapes)
+        if form == "torch_export":
+            torch.export.save(program, temporary)
+        else:
+            from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+            found = torch.onnx.export(program, arguments, input_names=inputs, output_names=outputs, verbose=False)
+            assert found is not None
+            RemoveUnusedNodesPass()(found.model)  # else onnxruntime warns of constants that a branch left behind
+            found.save(temporary, external_data=False)
 
 
 def check_format(form: str) -> None:

@@ -1,5 +1,6 @@
 """Exported models compute what ours do: the same codes, in other runtimes."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import torch
 
 from pipelines import Generator
 from pipelines.exporting.graphs import step_of
-from pipelines.exporting.write import export
+from pipelines.exporting.write import export, write_prior
 from pipelines.tasks.export import export_command
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn.model import PixelCNN
+from stage2_prior.prior import Prior
 from stage2_prior.transformer.model import Transformer
 from tests.support.small_priors import LAYOUT, build
 from tests.support.tiny import compose
@@ -27,16 +29,15 @@ CUT = (
 """Settings that drop codes."""
 
 
-def drawn_by_steps(prior, labels):
-    """Greedy codes of a prior by the step that is exported."""
+def logits_by_steps(prior, codes, labels):
+    """Logits of given codes by the step that is exported."""
     step = step_of(prior).eval()
-    state, codes = step.state(len(labels)), []
+    state, found = step.state(len(labels)), []
     classes = torch.where(labels < 0, prior.num_classes, labels)
     for position in range(prior.layout.length):
-        before = codes[-1] if codes else torch.zeros_like(labels)
-        logits, *state = step(before, classes, torch.tensor([position]), *state)
-        codes.append(logits.argmax(1))
-    return torch.stack(codes, 1)
+        logits, *state = step(codes[:, max(position - 1, 0)], classes, torch.tensor([position]), *state)
+        found.append(logits)
+    return torch.stack(found, 1)
 
 
 def test_the_runner_draws_our_codes(tiny_run, tmp_path):
@@ -100,6 +101,11 @@ def test_what_the_runner_drops():
     assert kept(3, 0.5, 0.9) == [[True, False, False, False], every]
 
 
+def read_state(folder):
+    """Shapes and types of the state of an exported prior."""
+    return json.loads((folder / "config.json").read_text())["state"]
+
+
 def test_torch_export(tiny_hierarchy, tmp_path):
     generator = Generator.load(tiny_hierarchy, device="cpu")
     export(tmp_path, generator.tokenizer, generator.prior, generator.class_names, "torch_export")
@@ -110,27 +116,77 @@ def test_torch_export(tiny_hierarchy, tmp_path):
     codes = encoder(images)
     assert torch.equal(codes, generator.encode(images))
     torch.testing.assert_close(decoder(codes), generator.decode(codes))
-    known = torch.zeros(3, generator.layout.length, dtype=torch.int64)
+    state = [torch.zeros(3, *shape, dtype=getattr(torch, kind)) for shape, kind in read_state(tmp_path)]
     with torch.no_grad():
-        for position in range(3):
+        expected = generator.prior(codes, torch.tensor([1, 2, -1]))
+        for position in range(generator.layout.length):
             before = codes[:, max(position - 1, 0)]
-            logits, known = prior(before, torch.tensor([1, 2, 10]), torch.tensor([position]), known)
-            expected = generator.prior(codes, torch.tensor([1, 2, -1]))[:, position]
-            torch.testing.assert_close(logits, expected)
+            logits, *state = prior(before, torch.tensor([1, 2, 10]), torch.tensor([position]), *state)
+            torch.testing.assert_close(logits, expected[:, position])
+
+
+def pixelcnn(layout, classes=2, **shape):
+    """A PixelCNN whose every weight matters."""
+    torch.manual_seed(0)
+    prior = PixelCNN(layout, classes, **{"width": 8, "layers": 2, **shape})
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return prior.eval()
+
+
+TWO = CodeLayout(((1, 2), (2, 4)), (3, 5))
+PLAIN = CodeLayout(((4, 3),), (5,))
+PRIORS = {
+    "transformer": lambda: build(Transformer, LAYOUT),
+    "transformer, no classes": lambda: build(Transformer, LAYOUT, classes=0),
+    "transformer, two grids": lambda: build(Transformer, TWO),
+    "pixelcnn": lambda: pixelcnn(PLAIN),
+    "pixelcnn, no classes, one row": lambda: pixelcnn(CodeLayout(((7,),), (5,)), classes=0),
+    "pixelcnn, wide kernel, attention": lambda: pixelcnn(PLAIN, kernel=5, layers=3, attention_every=2, heads=2),
+    "pixelcnn, two grids": lambda: pixelcnn(TWO, width=[8, 12], layers=[1, 2], attention_every=[None, 1], heads=2),
+    "another": lambda: Another(PLAIN, 2).eval(),
+}
+
+
+class Another(Prior):
+    """A prior without a cache: each code is likely to be one more than all before it, and the class, together."""
+
+    def predict(self, codes, labels):
+        before = codes.cumsum(1) - codes + labels[:, None]
+        return torch.nn.functional.one_hot((before + 1) % 5, 5).float()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("layout", [LAYOUT, CodeLayout(((1, 2), (2, 2)), (3, 5))], ids=["one grid", "two"])
-@pytest.mark.parametrize(("kind", "classes"), [(Transformer, 2), (Transformer, 0), (PixelCNN, 2)])
-def test_steps_give_the_codes_of_the_whole(kind, classes, layout):
-    if kind is PixelCNN and len(layout.grids) > 1:
-        prior = PixelCNN(layout, classes, width=8, layers=[2, 2]).eval()
-    else:
-        prior = build(kind, layout, classes=classes)
-    labels = torch.tensor([-1, 0 if classes else -1])
-    codes = drawn_by_steps(prior, labels)
-    logits = prior(codes, labels)
-    assert torch.equal(logits.argmax(2), codes)
+@pytest.mark.parametrize("name", PRIORS)
+def test_steps_give_the_logits_of_the_whole(name):
+    prior = PRIORS[name]()
+    labels = torch.tensor([-1, 0 if prior.num_classes else -1, -1])
+    codes = torch.randint(3, (3, prior.layout.length), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(logits_by_steps(prior, codes, labels), prior(codes, labels), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_pixelcnns_cache_does_not_grow():
+    """But for the codes the state of a tall grid is that of a low one."""
+    low, tall = (step_of(pixelcnn(CodeLayout(((height, 4),), (5,)))).state(1) for height in (2, 64))
+    assert [each.shape for each in low[1:]] == [each.shape for each in tall[1:]]
+    assert [each.shape[1] for each in (low[0], tall[0])] == [8, 256]
+
+
+@torch.no_grad()
+def test_a_hierarchy_in_the_runner(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from pipelines.exporting.runner import Runner
+
+    prior = PRIORS["pixelcnn, two grids"]()
+    config = write_prior(tmp_path / "prior.onnx", prior, "onnx")
+    (tmp_path / "config.json").write_text(json.dumps({**config, "length": TWO.length}))
+    labels = torch.tensor([-1, 0, 1])
+    codes = torch.from_numpy(Runner(tmp_path).sample(labels, temperature=0))
+    assert torch.equal(prior(codes, labels).argmax(2), codes)
+    one = Runner(tmp_path).sample(labels[1:2], temperature=0)
+    assert np.array_equal(one, codes[1:2])  # the batch is open
 
 
 def test_a_tokenizer_alone_and_mistakes(tiny_run, tmp_path, capsys):
