@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stage1_vqvae.files import write_json
+from stage1_vqvae.files import read_json, write_json
 
 PREFIX = "hf://"
 """What a model's name on the hub begins with, where a folder may stand too: ``model=hf://user/name``."""
@@ -92,14 +92,14 @@ def as_run_folder(name: str) -> Path:
     whole = folder / WHOLE
     try:
         commit, names = contents(repo, revision)
-    except Unreachable:
-        if not whole.exists():
-            raise
-    else:
-        whole.unlink(missing_ok=True)
+        if not (whole.exists() and read_json(whole)["commit"] == commit):
+            whole.unlink(missing_ok=True)
         download(repo, commit, local_dir=folder)
         remove_dropped(folder, names)
         write_json(whole, {"commit": commit})
+    except Unreachable:
+        if not whole.exists():
+            raise
     console.print(f"{name}: in {folder}")
     return folder.absolute()
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from pipelines import Generator, tokenizer_from_pretrained
 from pipelines.api import evaluate
 from pipelines.cli.process import run_task
-from pipelines.publishing.hub import upload, with_local_models
+from pipelines.publishing import hub as hub_module
+from pipelines.publishing.hub import Unreachable, upload, with_local_models
 from tests.support.fake_hub import fake_hub
 from tests.support.tiny import compose
 
@@ -24,6 +25,11 @@ FILES += [f"{kind}/{name}" for kind in ("prior", "tokenizer") for name in ("conf
 
 def files(folder):
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def break_off(repo, *arguments, **options):
+    """A download in which the network breaks."""
+    raise Unreachable(f"{repo}: the hub cannot be reached, and no copy is here: try again with a network")
 
 
 @pytest.fixture
@@ -201,6 +207,18 @@ def test_to_the_hub_and_back(run, tmp_path, monkeypatch):
         assert files(here / "prior") == ["notes.txt"]
         assert (here / "samples" / "n4_seed2" / "images.npz").exists()
         assert json.loads((here / "config.json").read_text())["part"] == "tokenizer"
+        # A network that breaks off while nothing has changed there leaves what is whole.
+        whole = here / ".cache" / "huggingface" / "whole.json"
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr(hub_module, "download", break_off)
+            assert with_local_models({"model": "hf://anna/digits"})["model"] == str(here)
+            assert whole.exists()
+            hub.repositories["anna/digits"].append({**hub.repositories["anna/digits"][-1], "more.md": b"new"})
+            with pytest.raises(ValueError, match=r"anna/digits: the hub cannot be reached, and no copy is here"):
+                with_local_models({"model": "hf://anna/digits"})
+            assert not whole.exists()  # files of two commits may lie there
+        assert with_local_models({"model": "hf://anna/digits"})["model"] == str(here)
+        assert json.loads(whole.read_text())["commit"] == f"{len(hub.repositories['anna/digits']):040x}"
     # Without the hub the folder that is here serves.
     assert with_local_models({"model": "hf://anna/digits"})["model"] == str(here)
     # One that was not downloaded to its end does not.
