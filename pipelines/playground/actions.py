@@ -234,7 +234,7 @@ class Actions:
         """Codes ``[T]`` of an image, grid beside grid: what each code looks like by itself, and its number."""
         grids = self.generator.layout.split(codes[None])
         heights, widths = zip(*((part.shape[1], part.shape[2]) for part in grids), strict=True)
-        # See-through between the codes: the page is light or dark.
+        # See-through between the codes, as between images.
         sheet = Image.new("RGBA", ((sum(widths) + len(widths) - 1) * CELL, max(heights) * CELL))
         left = 0
         for index, part in enumerate(grids):
@@ -308,11 +308,19 @@ def pixels(images: Tensor) -> NDArray[np.uint8]:
 def pairs_of(images: NDArray[np.uint8], partners: NDArray[np.uint8]) -> Image.Image:
     """Images above their partners, both uint8 ``[B, H, W, C]``, in rows of up to 8."""
     columns = min(len(images), 8)
-    blank = np.full_like(images[:1], 255).repeat(-len(images) % columns, 0)
-    both = np.stack([np.concatenate([each, blank]) for each in (images, partners)])
-    return grid(rearrange(both, "two (r c) ... -> (r two c) ...", c=columns), columns)
+    seen = [with_alpha(each) for each in (images, partners)]
+    blank = np.zeros_like(seen[0][:1]).repeat(-len(images) % columns, 0)
+    both = np.stack([np.concatenate([each, blank]) for each in seen])
+    return grid(rearrange(both, "two (r c) ... -> (r two c) ...", c=columns), columns, ground=0)
 
 
 def picture_of(images: NDArray[np.uint8]) -> Image.Image:
-    """Images uint8 ``[B, H, W, C]`` in rows of up to 8."""
-    return grid(images, min(len(images), 8))
+    """Images uint8 ``[B, H, W, C]`` in rows of up to 8, see-through between them: the page is light or dark."""
+    return grid(with_alpha(images), min(len(images), 8), ground=0)
+
+
+def with_alpha(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images ``[B, H, W, C]`` with a last channel of alpha; those that lack it become opaque."""
+    if images.shape[-1] in (2, 4):
+        return images
+    return np.concatenate([images, np.full_like(images[..., :1], 255)], 3)

@@ -16,20 +16,21 @@ MIN_WIDTH = 640
 """Width of a grid in pixels at least: smaller ones are enlarged by a whole factor, without smoothing."""
 
 
-def grid(images: NDArray[np.uint8], columns: int, gap: int = 2) -> Image.Image:
+def grid(images: NDArray[np.uint8], columns: int, gap: int = 2, ground: int = 255) -> Image.Image:
     """One image of uint8 ``images [N, H, W, C]`` in rows of ``columns``, on white.
 
     Args:
         images: Of one channel (grey), two (grey with alpha), three (RGB) or four (RGBA).
         columns: Images in a row.
         gap: Pixels between images.
+        ground: Value of every channel between images; 0 is see-through where there is alpha.
     """
     n, height, width, channels = images.shape
     rows = -(-n // columns)
-    sheet = np.full((rows * columns, height + gap, width + gap, channels), 255, np.uint8)
+    sheet = np.full((rows * columns, height + gap, width + gap, channels), ground, np.uint8)
     sheet[:n, :height, :width] = images
     sheet = rearrange(sheet, "(r c) h w ch -> (r h) (c w) ch", c=columns)
-    sheet = np.pad(sheet, ((gap, 0), (gap, 0), (0, 0)), constant_values=255)
+    sheet = np.pad(sheet, ((gap, 0), (gap, 0), (0, 0)), constant_values=ground)
     picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet, MODES[channels])
     zoom = max(1, round(MIN_WIDTH / picture.width))
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)

@@ -67,9 +67,14 @@ def test_nearest_training_images_by_brute_force(actions, tmp_path, monkeypatch):
     psnr = -10 * np.log10([error.min() for error in errors])
     assert f"nearest of {len(train)} training images" in result.said
     assert f"{psnr.max():.1f} dB PSNR for the nearest pair, {np.median(psnr):.1f} dB" in result.said
-    white = np.full((7, 28, 28, 1), 255, np.uint8)
-    rows = [images[:8], nearest[:8], images[8:], white, nearest[8:], white]
-    assert np.array_equal(np.array(result.picture), np.array(grid(np.concatenate(rows), 8)))
+    nothing = np.zeros((7, 28, 28, 1), np.uint8)
+    rows = np.concatenate([images[:8], nearest[:8], images[8:], nothing, nearest[8:], nothing])
+    opaque = np.concatenate([np.full((25, 28, 28, 1), 255), np.zeros((7, 28, 28, 1)), np.full((1, 28, 28, 1), 255)])
+    opaque = np.concatenate([opaque, np.zeros((7, 28, 28, 1))])[: len(rows)]
+    shown = np.concatenate([rows, opaque.astype(np.uint8)], 3)
+    assert np.array_equal(np.array(result.picture), np.array(grid(shown, 8, ground=0)))
+    # The page is light or dark: what stands between images lets it through.
+    assert result.picture.getpixel((0, 0)) == (0, 0)
     with pytest.raises(ValueError, match="Draw images first"):
         actions.nearest(None)
 
