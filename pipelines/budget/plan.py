@@ -26,6 +26,9 @@ from stage1_vqvae.files import read_yaml, write_yaml
 BUDGET = "budget.yaml"
 """Of a run's folder: its plan."""
 
+STEPS = ("stage1.trainer.max_steps", "stage2.trainer.max_steps")
+"""Keys that may be raised once a run has begun."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -53,6 +56,32 @@ class Plan:
         """Keep the plan, as plain settings."""
         if collectives.rank() == 0:
             write_yaml(path, {**asdict(self), "asked": list(self.asked)})
+
+    def under(self, asked: tuple[str, ...]) -> Plan | None:
+        """The plan for a user who now may also say how long stages train; None if anything else is asked for."""
+        own, now = ({key_of(word): word for word in words} for words in (self.asked, asked))
+        if any(own.get(key) != now.get(key) and not (key in STEPS and key in now) for key in {**own, **now}):
+            return None
+        return replace(self, asked=asked, choices={key: one for key, one in self.choices.items() if key not in now})
+
+    def instead_of(self, budget: Any, longer: Plan | None) -> str:
+        """What the plan is for, and what to do instead of asking for another.
+
+        Args:
+            budget: Asked for.
+            longer: The plan where nothing else than the budget is another, see :meth:`under`.
+        """
+        times = seconds_of(str(budget)) / seconds_of(self.budget)
+        more = (
+            [f"{key}={int(value * times)}" for key, value in longer.choices.items() if key in STEPS] if longer else []
+        )
+        if more and times > 1:
+            more.insert(0, f"budget={self.budget}")
+            return (
+                f"budget={self.budget}: give {' '.join(more)} to train as much longer, "
+                f"or budget={budget} with another output="
+            )
+        return f"{' '.join((*self.asked, f'budget={self.budget}'))}: give these settings, or another output="
 
     def apply(self, settings: Settings) -> Settings:
         """Settings with the choices in them."""
@@ -104,18 +133,20 @@ class Planner:
             replace(plan, choices=chosen, prior_measured=True).write(self.path)
             collectives.barrier()
             plan = Plan.read(self.path)  # the first process's: the others' clocks tell other times
-        return plan.apply(settings)
+        longer = plan.under(self.asked)
+        assert longer is not None
+        return longer.apply(settings)
 
     def _kept(self) -> Plan | None:
         """The plan that the folder has; None where there is none, or one of which nothing was made yet."""
         if self.is_new:
             return None
         plan, run = Plan.read(self.path), RunFolder(self.path.parent)
-        if (plan.budget, plan.asked) == (self.settings["budget"], self.asked):
-            return plan
+        longer = plan.under(self.asked)
+        if longer and plan.budget == self.settings["budget"]:
+            return longer
         if finished(run.tokenizer) or run.checkpoints("stage1").exists():
-            words = " ".join((*plan.asked, f"budget={plan.budget}"))
-            raise ValueError(f"{run.path} was planned for {words}: give these settings, or another output=")
+            raise ValueError(f"{run.path} was planned for {plan.instead_of(self.settings['budget'], longer)}")
         self.is_new = True
         return None
 

@@ -78,6 +78,25 @@ def test_a_plan_is_kept_until_something_is_made_by_it(clock, tmp_path):
     (tmp_path / "checkpoints" / "stage1").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"was planned for stage1.batch_size=16 budget=1h: give these settings"):
         Planner(first).whole(RunImages(first))
+    # More time for it is said in steps, which are taken.
+    kept = read_yaml(tmp_path / BUDGET)
+    more = settings_of(tmp_path, "budget=2h", "stage1.batch_size=16")
+    with pytest.raises(
+        ValueError, match=r"for budget=1h: give budget=1h .* or budget=2h with another output=$"
+    ) as said:
+        Planner(more).whole(RunImages(more))
+    words = str(said.value).partition("give ")[2].partition(" to train")[0].split()
+    steps = {key: 2 * kept["choices"][key] for key in ("stage1.trainer.max_steps", "stage2.trainer.max_steps")}
+    assert words == ["budget=1h", *(f"{key}={value}" for key, value in steps.items())]
+    longer = settings_of(tmp_path, "stage1.batch_size=16", *words)
+    planned, _ = Planner(longer).whole(RunImages(longer))
+    assert [planned[stage]["trainer"]["max_steps"] for stage in ("stage1", "stage2")] == list(steps.values())
+    assert planned["stage1"]["trainer"]["validate_every"] == kept["choices"]["stage1.trainer.validate_every"]
+    assert read_yaml(tmp_path / BUDGET) == kept
+    # Nothing but steps may change so.
+    wider = settings_of(tmp_path, "stage1.batch_size=8", *words)
+    with pytest.raises(ValueError, match=r"was planned for stage1.batch_size=16 budget=1h: give these settings"):
+        Planner(wider).whole(RunImages(wider))
 
 
 def test_every_process_goes_by_the_first_ones_plan(clock, monkeypatch, tmp_path):
@@ -126,6 +145,9 @@ def test_a_run_spends_on_its_prior_what_stage_one_left(clock, monkeypatch, tmp_p
     run(settings_of(tmp_path / "run", *words))  # which is done
     assert (tmp_path / "run" / "prior" / "model.safetensors").stat() == before
     assert read_json(tmp_path / "run" / "prior" / "metrics.json")["nats"] > 0
+    run(settings_of(tmp_path / "run", *words, "stage2.trainer.max_steps=3"))  # goes on, as without a budget
+    assert read_yaml(tmp_path / "run" / "prior" / "settings.yaml")["stage2"]["trainer"]["max_steps"] == 3
+    assert (tmp_path / "run" / "prior-of-2-steps" / "prior" / "model.safetensors").exists()
 
 
 def test_steps_of_both_stages_are_taken_and_change_no_weight(tmp_path):
