@@ -13,6 +13,7 @@ from pipelines.posterior_collapse.latent_pixels import LatentPixelModel
 from pipelines.tasks.run import check
 from stage1_vqvae.adversarial import Discriminator
 from stage1_vqvae.codes import CodeLayout
+from stage1_vqvae.data import Hub, Parquet
 from stage1_vqvae.quantizers.base import Quantizer
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
@@ -49,6 +50,15 @@ def test_collapse_experiments_build(name):
     settings = compose(f"experiment={name}", command="collapse")
     assert isinstance(build(settings["autoencoder"], "autoencoder"), LatentPixelModel)
     build(settings["trainer"], "trainer")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_sonnet", "cifar10_vqvae2", "imagenet128"])
+def test_other_data_takes_the_place_of_a_recipes(name):
+    own, other = (compose(f"experiment={name}", *words)["data"] for words in ([], ["data=parquet", "data.files=x"]))
+    assert isinstance(build(own, "data"), Hub)
+    assert isinstance(build(other, "data"), Parquet)
+    for key in ("image_size", "channels", "augmentation"):
+        assert own[key] == other[key]
 
 
 @pytest.mark.parametrize("name", sorted(set(options("experiment")) - set(COLLAPSE)))
