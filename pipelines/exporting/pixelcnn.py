@@ -53,24 +53,15 @@ class PixelCNNStep(PriorStep):
         new: list[Tensor] = []
         for grid, (step, (start, end)) in enumerate(zip(self.steps, self.spans, strict=True)):
             own = state[len(new) : len(new) + len(step.state(1))]
-
-            def of_grid(
-                logits: Tensor, *own: Tensor, grid: int = grid, step: StackStep = step, start: int = start
-            ) -> tuple[Tensor, ...]:
-                found, *kept = step(position - start, grids[grid], labels, grids[:grid], *own)
-                missing = logits.shape[1] - found.shape[1]
-                return F.pad(found, (0, missing), value=-torch.inf), *kept
-
-            if len(self.spans) == 1:
-                logits, *kept = of_grid(logits, *own)
-            else:
-                logits, *kept = when((position >= start) & (position < end), of_grid, logits, *own)
+            here = None if len(self.spans) == 1 else (position >= start) & (position < end)
+            inside = (position - start).clamp(0, end - start - 1)
+            logits, *kept = step(here, inside, grids[grid], labels, grids[:grid], logits, *own)
             new += kept
         return logits, known, *new
 
 
 class StackStep(nn.Module):
-    """One position of a grid's stack; all that it costs does not depend on the position or the grid's height.
+    """One position of a grid's stack. What the convolutions cost does not depend on the grid's height.
 
     The state is
 
@@ -108,29 +99,46 @@ class StackStep(nn.Module):
         return [torch.zeros(batch, *shape) for shape in shapes]
 
     def forward(
-        self, position: Tensor, codes: Tensor, labels: Tensor, coarser: list[Tensor], *state: Tensor
+        self,
+        here: Tensor | None,
+        position: Tensor,
+        codes: Tensor,
+        labels: Tensor,
+        coarser: list[Tensor],
+        logits: Tensor,
+        *state: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Logits ``[B, codebook size]`` and the new state.
+        """Logits ``[B, K]`` and the new state; as they were where the position is of another grid.
 
         Args:
+            here: Whether it is of this one, bool ``[1]``; None where there is no other.
             position: In the grid, int64 ``[1]``.
             codes: Of the grid, int64 ``[B, H, W]``; those from the position on do not matter.
             labels: Class indices, int64 ``[B]``.
             coarser: Codes of the coarser grids, ``[B, h, w]`` each.
+            logits: ``[B, K]``.
             state: See the class.
         """
         width = self.stack.shape[1]
         row, column = position // width, position % width
+        begins = [each if here is None else each & here for each in (position == 0, column == 0)]
         new: list[Tensor] = []
         if self.coarser:
-            new = list(when(position == 0, lambda _: (self.stack.condition(labels, coarser),), state[0]))
+            new = list(when(begins[0], lambda _: (self.stack.condition(labels, coarser),), state[0]))
             condition = new[0].index_select(2, row)  # [B, C, 1, W]
         else:
             condition = self.stack.condition(labels, [])  # [B, C, 1, 1]
-        rows, given, columns, *cache = state[len(new) :]
-        rows, given = when(column == 0, lambda rows, _: self.vertical(row, codes, condition, rows), rows, given)
-        here = given.index_select(3, column)[..., 0]  # [B, layers, 2C]
-        logits, *kept = self.horizontal(position, codes, here, columns, *cache)
+        rows, given, *others = state[len(new) :]
+        rows, given = when(begins[1], lambda rows, _: self.vertical(row, codes, condition, rows), rows, given)
+        of_row = given.index_select(3, column)[..., 0]  # [B, layers, 2C]
+
+        def horizontal(before: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+            found, *kept = self.horizontal(position, codes, of_row, *others)
+            return F.pad(found, (0, before.shape[1] - found.shape[1]), value=-torch.inf), *kept
+
+        # No branch holds another one: exporters do not take that.
+        given_here = (logits, *others)
+        logits, *kept = horizontal(*given_here) if here is None else when(here, horizontal, *given_here)
         return logits, *new, rows, given, *kept
 
     def vertical(self, row: Tensor, codes: Tensor, condition: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
