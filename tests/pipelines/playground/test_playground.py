@@ -69,9 +69,8 @@ def test_nearest_training_images_by_brute_force(actions, tmp_path, monkeypatch):
     assert f"{psnr.max():.1f} dB PSNR for the nearest pair, {np.median(psnr):.1f} dB" in result.said
     nothing = np.zeros((7, 28, 28, 1), np.uint8)
     rows = np.concatenate([images[:8], nearest[:8], images[8:], nothing, nearest[8:], nothing])
-    opaque = np.concatenate([np.full((25, 28, 28, 1), 255), np.zeros((7, 28, 28, 1)), np.full((1, 28, 28, 1), 255)])
-    opaque = np.concatenate([opaque, np.zeros((7, 28, 28, 1))])[: len(rows)]
-    shown = np.concatenate([rows, opaque.astype(np.uint8)], 3)
+    opaque = np.repeat(np.array([255, 0, 255, 0], np.uint8), [17, 7, 1, 7])[:, None, None, None]
+    shown = np.concatenate([rows, np.broadcast_to(opaque, rows.shape)], 3)
     assert np.array_equal(np.array(result.picture), np.array(grid(shown, 8, ground=0)))
     # The page is light or dark: what stands between images lets it through.
     assert result.picture.getpixel((0, 0)) == (0, 0)
