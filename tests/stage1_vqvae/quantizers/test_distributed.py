@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from stage1_vqvae.quantizers import IBQ, BinarySpherical, EMAVectorQuantizer, LookupFree, VectorQuantizer
+from stage1_vqvae.quantizers import IBQ, BinarySpherical, EMAVectorQuantizer, LookupFree, SimVQ, VectorQuantizer
 from tests.support.distributed import on_two_ranks
 
 
@@ -56,9 +56,14 @@ def test_two_ranks_equal_one_process_at_every_step():
                 np.testing.assert_allclose(found, value.numpy(), rtol=1e-5, atol=1e-5, err_msg=f"{case} {step} {name}")
 
 
-def entropic():
+def of_all_ranks():
     torch.manual_seed(0)
-    return {"lfq": LookupFree(dim=4), "bsq": BinarySpherical(dim=4, temperature=0.1), "ibq": IBQ(4, 9, entropy=0.5)}
+    return {
+        "lfq": LookupFree(dim=4),
+        "bsq": BinarySpherical(dim=4, temperature=0.1),
+        "ibq": IBQ(4, 9, entropy=0.5),
+        "simvq": SimVQ(4, 9),  # whose map starts at the moments of all ranks' vectors
+    }
 
 
 def loss_and_gradient(quantizer, z):
@@ -70,13 +75,13 @@ def loss_and_gradient(quantizer, z):
 
 def _losses_of_part(rank):
     z = torch.randn(8, 4, 5, generator=torch.Generator().manual_seed(1))
-    return {name: loss_and_gradient(each, z[:4] if rank == 0 else z[4:]) for name, each in entropic().items()}
+    return {name: loss_and_gradient(each, z[:4] if rank == 0 else z[4:]) for name, each in of_all_ranks().items()}
 
 
-def test_the_entropy_of_a_batch_is_that_of_all_ranks():
+def test_what_a_loss_takes_from_a_batch_is_of_all_ranks():
     z = torch.randn(8, 4, 5, generator=torch.Generator().manual_seed(1))
     found = on_two_ranks(_losses_of_part)
-    for name, quantizer in entropic().items():
+    for name, quantizer in of_all_ranks().items():
         alone = loss_and_gradient(quantizer, z)
         joined = np.concatenate([rank[name]["gradient"] for rank in found]) / 2  # DistributedDataParallel's mean
         np.testing.assert_allclose(joined, alone["gradient"].numpy(), rtol=1e-4, atol=1e-7, err_msg=name)

@@ -264,6 +264,25 @@ def test_after_a_first_batch_without_a_finite_vector_the_codebook_starts_at_the_
 
 
 @both
+def test_a_first_batch_of_one_vector_is_a_start(family):
+    quantizer = family(dim=3, codebook_size=4)
+    quantizer(torch.tensor([[5.0, 6.0, 7.0]]))
+    assert quantizer.codebook.tolist() == [[5.0, 6.0, 7.0]] * 4
+
+
+@both
+def test_codes_are_revived_at_a_pass_of_more_vectors_than_are_kept_of_several(family, monkeypatch):
+    monkeypatch.setattr("stage1_vqvae.quantizers.vector.ROWS_KEPT", 5)
+    quantizer = started(family, torch.tensor([[0.0, 0.0], [500.0, 0.0]]), revive_after=1.0)
+    for _ in range(2):
+        quantizer(100 + torch.rand(8, 2))  # not kept beside the next pass
+        z = torch.rand(8, 2)
+        quantizer(z)
+        quantizer.step()
+    assert quantizer.codebook[1].tolist() in z.tolist()
+
+
+@both
 @options
 def test_evaluation_changes_nothing(family, options):
     quantizer = family(dim=3, codebook_size=5, **options).eval()
