@@ -64,7 +64,7 @@ WRONG = {
     "stage2.label_dropout=2": ("label_dropout", "[0, 1], got 2"),
     "stage2.random_order=[0.5,0.2]": ("random_order", "rising order", "[0.5, 0.2]"),
     "stage2=transfromer": ("stage2=transfromer", "did you mean transformer?"),
-    "data=nope": ("data=nope", "there are folder, hub, mnist5k"),
+    "data=nope": ("data=nope", "there are cifar10, folder, hub, imagenet, mnist5k"),
     "data.validation=1": ("data.validation", "between 0 and 1, got 1"),
     "data.channels=7": ("data.channels", "1 (grey)"),
     "data.image_size=28": ("data.image_size", "got 28"),
