@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from pipelines.distributed import collectives
 from pipelines.distributed.hardware import Hardware
 from pipelines.training.images import RunImages
 from stage1_vqvae.data.dataset import ImageData
-from stage1_vqvae.data.duplicates import first_twins, thumbnails
+from stage1_vqvae.data.duplicates import first_twins, spread_thumbnails
 from stage1_vqvae.data.survey import Survey, survey
 
 MODELS = ("data", "codes", "stage1", "stage2", "sampling")
@@ -33,8 +33,8 @@ SOURCES = ("data", "hardware")
 DATA = ("augmentation", "image_size", "channels")
 """Keys of ``data`` that may be chosen."""
 
-COMPARED, CHUNK = 5000, 64
-"""Training images that are compared with each other at most, and how many at a time; one of these is counted."""
+COMPARED, COUNTED = 5000, 64
+"""Training images that are compared with each other, and whose colours are counted, at most."""
 
 
 class Chooser:
@@ -47,12 +47,13 @@ class Chooser:
 
     Attributes:
         choices: Those made so far.
-        images: Those of the settings; of the size that was chosen, once all choices are made.
+        images: Those of the size that was chosen, once all choices are made.
     """
+
+    images: RunImages
 
     def __init__(self, settings: Settings, asked: Sequence[str], seconds: float) -> None:
         self.given, self.asked = settings, asked
-        self.images = RunImages(settings)
         self.budget, self.first, self.second = seconds, rules.STAGE1 * seconds, rules.STAGE2 * seconds
         self.choices: list[Choice] = []
 
@@ -116,8 +117,7 @@ class Chooser:
         """Choose the grid of codes and the models; returns their seconds a step."""
         grids, tokenizers, priors = self._grids(), rules.tokenizers(), rules.priors()
         for grid in grids:
-            first = self._tokenizer_step(*grid, *tokenizers[0])
-            second = self._prior_step(*grid, *tokenizers[0], *priors[0])
+            first, second = self._steps([*grid, *tokenizers[0], *priors[0]])
             if self.first / first >= rules.STEPS1 and self.second / second >= rules.STEPS2:
                 break
         self._take(grid)
@@ -143,7 +143,8 @@ class Chooser:
         return applied(self.given, self.asked, chosen)
 
     def _steps(self, more: Sequence[Choice]) -> tuple[float, float]:
-        return self._tokenizer_step(*more), self._prior_step(*more)
+        settings = self._settings(more)
+        return seconds_of_step(tokenizer_step, settings), seconds_of_step(prior_step, settings)
 
     def _tokenizer_step(self, *more: Choice) -> float:
         return seconds_of_step(tokenizer_step, self._settings(more))
@@ -206,11 +207,9 @@ def originals(settings: Settings) -> Survey | None:
     """
     wait, found = collectives.LongWait(), None
     if collectives.rank() == 0:
-        try:
+        with suppress(ValueError, OSError):
             source = build(settings["data"], "data", settings["trust"]).find()
             found = survey(source.read(), source.name)
-        except (ValueError, OSError):
-            found = None
     wait.until_all_arrive()
     return collectives.from_first(found)
 
@@ -218,13 +217,9 @@ def originals(settings: Settings) -> Survey | None:
 def facts_of(images: ImageData) -> Facts:
     """What is known of opened images."""
     count = len(images.train)
-    rows = np.linspace(0, count - 1, min(count, COMPARED)).round().astype(np.int64)
-    small, colours = [], []
-    for part in np.array_split(rows, -(-len(rows) // CHUNK)):
-        pixels = images.train.__getitems__(part.tolist())["images"]
-        small.append(thumbnails(pixels))
-        colours.append(colours_of(pixels[0]))
-    twins = int((first_twins(torch.cat(small)) >= 0).sum())
+    rows, small = spread_thumbnails(images.train, COMPARED)
+    twins = int((first_twins(small) >= 0).sum())
+    some = images.train.__getitems__(rows[:: -(-len(rows) // COUNTED)].tolist())["images"]
     height, width = images.image_size
     return Facts(
         images=count,
@@ -232,7 +227,7 @@ def facts_of(images: ImageData) -> Facts:
         height=height,
         width=width,
         classes=len(images.class_names),
-        colours=int(median(colours)),
+        colours=int(median(map(colours_of, some))),
     )
 
 

@@ -45,18 +45,23 @@ class Codes(TypedDict):
     copies: int
 
 
-class Stage1(TypedDict):
+class TokenizerTraining(TypedDict):
+    """Keys of ``stage1`` wherever a tokenizer or a part of it is trained."""
+
+    optimization: Node
+    trainer: Node
+    batch_size: int
+    training: NotRequired[Node | None]
+    discriminator: NotRequired[Node | None]
+
+
+class Stage1(TokenizerTraining):
     """Keys of ``stage1``."""
 
     model: Node
     objective: Node
-    optimization: Node
-    trainer: Node
-    batch_size: int
     seed: NotRequired[int]
     init: NotRequired[str | None]
-    training: NotRequired[Node | None]
-    discriminator: NotRequired[Node | None]
     likelihood: NotRequired[Node | None]
     quantizer: NotRequired[Node | None]
     levels: NotRequired[Node | None]
@@ -107,15 +112,10 @@ class Training(Command):
     wandb_mode: str
 
 
-class Decoder(TypedDict):
+class Decoder(TokenizerTraining):
     """Keys of ``stage1`` where a decoder is trained."""
 
     objective: NotRequired[Node | None]
-    optimization: Node
-    trainer: Node
-    batch_size: int
-    training: NotRequired[Node | None]
-    discriminator: NotRequired[Node | None]
 
 
 class DecoderTraining(Command):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 import torch
+
+Made = TypeVar("Made")
 
 
 def accelerator_type() -> str | None:
@@ -73,3 +76,15 @@ def float32_products(tf32: bool) -> Iterator[None]:
     finally:
         for kind, precision in zip(kinds, before, strict=True):
             kind.fp32_precision = precision
+
+
+def made_on_meta(make: Callable[[], Made]) -> Made:
+    """What a function makes on the meta device, where weights take neither time nor memory.
+
+    A class that reads its weights as it is made, as a user's may, is made as usual.
+    """
+    try:
+        with torch.device("meta"):
+            return make()
+    except (NotImplementedError, RuntimeError):
+        return make()

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from pipelines.distributed import collectives
+from pipelines.distributed.devices import made_on_meta
 from stage2_prior.lightning_module import PriorTraining
 from stage2_prior.prior import Autoregressive
 
@@ -83,13 +84,7 @@ def without_weights(model: Autoregressive) -> Autoregressive:
 
 def built_on_first(make: Callable[[], Made]) -> Made:
     """What a function makes: in memory on rank 0, on the meta device on the other ranks, if it can be made there."""
-    if collectives.rank() == 0:
-        return make()
-    try:
-        with torch.device("meta"):
-            return make()
-    except (NotImplementedError, RuntimeError):  # a user's class that reads its weights as it is made
-        return make()
+    return make() if collectives.rank() == 0 else made_on_meta(make)
 
 
 def load_full_state(module: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -21,7 +21,7 @@ from pipelines.tracking.image_grid import grid, save_image, strip_of_pairs
 from pipelines.training.images import open_images
 from stage1_vqvae.data.augmentation import to_uint8
 from stage1_vqvae.data.dataset import ImageData, ImageSplit
-from stage1_vqvae.data.duplicates import first_twins, thumbnails
+from stage1_vqvae.data.duplicates import first_twins, spread_thumbnails
 from stage1_vqvae.data.survey import survey
 
 COMPARED = 20_000
@@ -84,21 +84,13 @@ def pixels(split: ImageSplit, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def twins(images: ImageData) -> tuple[Twins, Twins]:
     """Nearly equal training images, and validation images that nearly equal a training image."""
-    train_rows, train = compared(images.train)
-    rows, validation = compared(images.validation)
+    train_rows, train = spread_thumbnails(images.train, COMPARED)
+    rows, validation = spread_thumbnails(images.validation, COMPARED)
     within, across = first_twins(train), first_twins(validation, train)
     return (
         Twins(torch.stack([train_rows, train_rows[within]], 1)[within >= 0], len(train_rows)),
         Twins(torch.stack([rows, train_rows[across]], 1)[across >= 0], len(rows)),
     )
-
-
-def compared(split: ImageSplit) -> tuple[Tensor, Tensor]:
-    """Rows of the images to compare, int64 ``[n]``, evenly spaced where there are too many, and their thumbnails."""
-    count = len(split)
-    rows = np.linspace(0, count - 1, min(count, COMPARED)).round().astype(np.int64)
-    small = [thumbnails(torch.from_numpy(pixels(split, part))) for part in np.array_split(rows, -(-len(rows) // 256))]
-    return torch.from_numpy(rows), torch.cat(small)
 
 
 def save_pairs(images: ImageData, within: Twins, across: Twins, path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from pipelines.artifacts.levels import missing_levels
@@ -20,6 +20,7 @@ from pipelines.cli.console import console
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed import collectives
+from pipelines.distributed.devices import made_on_meta
 from pipelines.generator import Generator
 from pipelines.inputs.labels import check_trained, class_numbers
 from pipelines.report.build import write_report
@@ -124,11 +125,7 @@ def check(settings: Settings) -> None:
     build(settings["data"], "data", trust)
     build(settings["stage1"]["objective"], "stage1.objective", trust)
     check_parts(settings["stage1"].get("training") or {}, "stage1.training", trust)
-    try:
-        with torch.device("meta"):  # sizes are checked, weights are not drawn: that takes seconds of a large model
-            check_models(settings)
-    except (NotImplementedError, RuntimeError):  # a user's class that reads its weights as it is made
-        check_models(settings)
+    made_on_meta(partial(check_models, settings))  # sizes are checked; drawing weights takes seconds of a large model
     build(settings["logger"], "logger", trust)
     sampling = recipe(settings["sampling"], trust)
     if sampling.guidance != 1 and settings["stage2"]["label_dropout"] == 0:

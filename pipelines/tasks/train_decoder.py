@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,9 @@ from pipelines.distributed import collectives
 from pipelines.tasks.extract_codes import SPLITS
 from pipelines.tasks.taken_tokenizer import taken_data
 from pipelines.tasks.tokenizer_stage import Subject, TokenizerStage
-from pipelines.tasks.train_stage1 import training_settings
+from pipelines.tasks.train_stage1 import tokenizer_claim
 from pipelines.tracking.lineage import tokenizer_artifact
-from pipelines.training.images import RunImages, check_same_images, image_content, run_data
-from pipelines.training.variance import with_variance
+from pipelines.training.images import RunImages, check_same_images, run_data
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import read_yaml
 from stage1_vqvae.frozen_codes import FrozenCodes
@@ -121,18 +121,9 @@ def decoder_claim(run: RunFolder, settings: Settings, images: ImageData | None =
 
     What the run has beside it belongs to the codes, which stay.
     """
-    seen = {"images": image_content(images)} if images else {}
+    claim = tokenizer_claim(run, settings, images)
     made = {name: settings[name] for name in ("decoder_of", "discriminator_of", "noise", "neighbours")}
-    return Claim(
-        run.tokenizer / SETTINGS,
-        {**made, **training_settings(with_variance(settings, run, images)), **seen},
-        "tokenizer",
-        products=[run.tokenizer / "model.safetensors", run.tokenizer / "config.yaml", run.discriminator],
-        checkpoints=run.checkpoints("stage1"),
-        trust=settings["trust"],
-        names=NAMES,
-        stage="stage1",
-    )
+    return replace(claim, settings={**made, **claim.settings}, dependents=(), names=NAMES, other_images=None)
 
 
 def codes_and_prior(source: RunFolder, saved: Saved, settings: Settings) -> list[str]:

@@ -17,13 +17,13 @@ MIN_WIDTH = 640
 
 
 def grid(images: NDArray[np.uint8], columns: int, gap: int = 2, ground: int = 255) -> Image.Image:
-    """One image of uint8 ``images [N, H, W, C]`` in rows of ``columns``, on white.
+    """One image of uint8 ``images [N, H, W, C]`` in rows of ``columns``.
 
     Args:
         images: Of one channel (grey), two (grey with alpha), three (RGB) or four (RGBA).
         columns: Images in a row.
         gap: Pixels between images.
-        ground: Value of every channel between images; 0 is see-through where there is alpha.
+        ground: Value of every channel between images: 255 is white, 0 see-through where there is alpha.
     """
     n, height, width, channels = images.shape
     rows = -(-n // columns)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from stage1_vqvae.data.dataset import ImageSplit
 
 SIDE = 16
 """Images are compared at this height and width."""
@@ -13,7 +16,7 @@ OF_CONTRAST = 0.1
 OF_RANGE = 1.5 / 255
 """Differences below this share of the range from black to white are none, whatever the contrast."""
 
-_ROWS = 1024
+_ROWS, _READ = 1024, 256
 
 
 def thumbnails(images: Tensor) -> Tensor:
@@ -26,6 +29,18 @@ def thumbnails(images: Tensor) -> Tensor:
         float32 ``[B, P]`` in [0, 1], P = C * SIDE * SIDE.
     """
     return F.interpolate(images.permute(0, 3, 1, 2) / 255, size=(SIDE, SIDE), mode="area").flatten(1)
+
+
+def spread_thumbnails(split: ImageSplit, most: int) -> tuple[Tensor, Tensor]:
+    """Thumbnails of a split's images, of ``most`` evenly spaced ones where there are more.
+
+    Returns:
+        Rows of the images, int64 ``[n]``, and float32 ``[n, P]``.
+    """
+    rows = np.linspace(0, len(split) - 1, min(len(split), most)).round().astype(np.int64)
+    parts = np.array_split(rows, -(-len(rows) // _READ))
+    small = [thumbnails(split.__getitems__(part.tolist())["images"]) for part in parts]
+    return torch.from_numpy(rows), torch.cat(small)
 
 
 def first_twins(thumbnails: Tensor, others: Tensor | None = None) -> Tensor:
