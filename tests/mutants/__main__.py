@@ -1,7 +1,8 @@
 """Breaks lines one at a time and shows which of them no test notices: ``python -m tests.mutants FILE...``.
 
 Mutmut works on a copy of the tree, so a run that is killed leaves nothing behind in the sources. The tests of a file
-are its mirror in ``tests/``: those of ``stage1_vqvae/losses.py`` are ``tests/stage1_vqvae/test_losses.py``.
+are its mirror in ``tests/``: those of ``stage1_vqvae/losses.py`` are ``tests/stage1_vqvae/test_losses.py``, and files
+beside it whose names begin alike.
 """
 
 import argparse
@@ -24,7 +25,7 @@ SETTINGS = f"\n[tool.mutmut]\nsource_paths = {json.dumps(PACKAGES)}\n"
 
 
 def tests_of(path):
-    """The tests of a source file: its mirror, or all tests of its folder where it has none.
+    """The tests of a source file: its mirror with the parts that stand apart, or its folder's where it has none.
 
     Raises:
         SystemExit: If there is no such file in one of the packages, or no test.
@@ -33,8 +34,10 @@ def tests_of(path):
         sys.exit(f"{path}: a file below {', '.join(PACKAGES)} expected")
     folder = Path("tests") / path.parent
     mirror = folder / f"test_{path.name}"
-    found = next((test for test in (mirror, folder) if (ROOT / test).exists()), None)
-    return str(found) if found else sys.exit(f"{path}: no tests, {mirror} expected, or TESTS=...")
+    if (ROOT / mirror).exists():
+        parts = (ROOT / folder).glob(f"test_{path.stem}_*.py")
+        return [str(mirror), *sorted(str(part.relative_to(ROOT)) for part in parts)]
+    return [str(folder)] if (ROOT / folder).exists() else sys.exit(f"{path}: no tests, {mirror} expected, or TESTS=...")
 
 
 def copy_the_tree(folder, paths):
@@ -72,7 +75,7 @@ def main():
     parser.add_argument("--tests", nargs="*", help="tests to run, instead of the files' own")
     parser.add_argument("--sample", type=int, help="run so many of the mutants of each file, the same ones every time")
     asked = parser.parse_args()
-    tests = {path: asked.tests or [tests_of(path)] for path in asked.paths}
+    tests = {path: asked.tests or tests_of(path) for path in asked.paths}
     for test in asked.tests or []:  # they run in the copy
         if Path(test).is_absolute() or not (ROOT / test.partition("::")[0]).exists():
             sys.exit(f"{test}: a test of this project expected, as tests/stage1_vqvae/test_losses.py")

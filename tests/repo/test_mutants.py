@@ -16,11 +16,15 @@ from tests.support.pages import ROOT
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("stage1_vqvae/losses.py", "tests/stage1_vqvae/test_losses.py"),
-        ("stage1_vqvae/quantizers/shapes.py", "tests/stage1_vqvae/quantizers"),  # without a test of its own
+        ("stage1_vqvae/losses.py", ["tests/stage1_vqvae/test_losses.py"]),
+        (
+            "stage1_vqvae/quantizers/vector.py",
+            [f"tests/stage1_vqvae/quantizers/{name}.py" for name in ("test_vector", "test_vector_revival")],
+        ),
+        ("stage1_vqvae/quantizers/shapes.py", ["tests/stage1_vqvae/quantizers"]),  # without a test of its own
     ],
 )
-def test_the_tests_of_a_file_are_its_mirror(path, expected):
+def test_the_tests_of_a_file_are_its_mirror_and_its_parts(path, expected):
     assert tool.tests_of(Path(path)) == expected
 
 
