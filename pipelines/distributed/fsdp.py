@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from pipelines.distributed import collectives
@@ -18,6 +18,9 @@ from stage2_prior.lightning_module import PriorTraining
 from stage2_prior.prior import Autoregressive
 
 Made = TypeVar("Made", bound=nn.Module)
+
+AS_THEY_ARE = MixedPrecisionPolicy()
+"""Weights are put together, and gradients added up, in the precision that they are held in."""
 
 
 class ShardedPriorTraining(PriorTraining):
@@ -31,6 +34,7 @@ class ShardedPriorTraining(PriorTraining):
         model: The prior, or one grid's part of it.
         label_dropout, unigram_entropy, optimization, random_order: As for
             :class:`~stage2_prior.lightning_module.PriorTraining`.
+        policy: Precision of weights that are put together from shards, and of sums of gradients.
     """
 
     def __init__(
@@ -40,8 +44,10 @@ class ShardedPriorTraining(PriorTraining):
         unigram_entropy: float,
         optimization: Callable[[nn.Module, int], Any],
         random_order: Sequence[float] | None = None,
+        policy: MixedPrecisionPolicy = AS_THEY_ARE,
     ) -> None:
         super().__init__(without_weights(model), label_dropout, unigram_entropy, optimization, random_order)
+        self.policy = policy
         self._start = [model]  # in a list, as a module's own modules are trained
 
     def configure_model(self) -> None:
@@ -54,8 +60,8 @@ class ShardedPriorTraining(PriorTraining):
         assert self.device_mesh is not None
         mesh = self.device_mesh["data_parallel"]
         for layer in self.model.sharding_units():
-            fully_shard(layer, mesh=mesh)
-        fully_shard(self.model, mesh=mesh)
+            fully_shard(layer, mesh=mesh, mp_policy=self.policy)
+        fully_shard(self.model, mesh=mesh, mp_policy=self.policy)
         start = self._start.pop()
         self.model.to_empty(device=torch.device(mesh.device_type))
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
@@ -71,6 +77,17 @@ class ShardedPriorTraining(PriorTraining):
         weights = get_model_state_dict(self.model, options=options)
         if weights:
             prior.load_state_dict(weights)
+
+
+def shard_policy(precision: str) -> MixedPrecisionPolicy:
+    """How shards are put together in a training of a precision, as Lightning names it.
+
+    With ``bf16-mixed`` weights travel and compute in bfloat16, half of what float32 takes. Shards, moments and sums of
+    gradients stay in float32. What a layer gets is left to autocast: rotations of positions must not be rounded.
+    """
+    if precision != "bf16-mixed":
+        return AS_THEY_ARE
+    return MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def without_weights(model: Autoregressive) -> Autoregressive:

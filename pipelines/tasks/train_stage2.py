@@ -19,7 +19,7 @@ from pipelines.config.claims import SETTINGS, Claim
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings, stage_seed
 from pipelines.distributed import collectives
-from pipelines.distributed.fsdp import ShardedPriorTraining, built_on_first
+from pipelines.distributed.fsdp import ShardedPriorTraining, built_on_first, shard_policy
 from pipelines.inputs.labels import trained_classes
 from pipelines.sweep.early_end import early_end
 from pipelines.tasks.taken_tokenizer import with_tokenizer
@@ -196,7 +196,8 @@ def train_part(
     hardware = build(settings["hardware"], "hardware")
     prior = new_prior(settings, train, hardware.sharded)
     model = prior if part.level is None else prior.level(part.level)
-    training = ShardedPriorTraining if hardware.sharded else PriorTraining
+    policy = shard_policy(hardware.training_precision)
+    training = partial(ShardedPriorTraining, policy=policy) if hardware.sharded else PriorTraining
     optimization = build(stage["optimization"], "stage2.optimization", trust)
     entropy = train.unigram_entropy(part.level)
     module = training(model, stage["label_dropout"], entropy, optimization, stage.get("random_order"))

@@ -10,7 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from pipelines.distributed import collectives, launch
-from pipelines.distributed.fsdp import ShardedPriorTraining, built_on_first, full_tensor
+from pipelines.distributed.fsdp import AS_THEY_ARE, ShardedPriorTraining, built_on_first, full_tensor, shard_policy
 from pipelines.training.checkpoint_files import load_checkpoint, newest, step_path
 from pipelines.training.optimization import Optimization
 from pipelines.training.stage_trainer import StageTrainer, refuse_ema_with_fsdp
@@ -51,17 +51,23 @@ def test_a_kill_changes_nothing(sharded, tmp_path):
     assert_same(final_state(tmp_path), final_state(sharded))
 
 
+def sharded_over_all(prior, policy=AS_THEY_ARE):
+    """The training of a prior that lies on the ranks of the group."""
+    module = ShardedPriorTraining(prior, 0.0, 0.0, Optimization(1e-2), policy=policy)
+    assert all(value.is_meta for value in module.parameters())
+    shape = (collectives.ranks(), 1)
+    module._device_mesh = init_device_mesh("cpu", shape, mesh_dim_names=("data_parallel", "tensor_parallel"))
+    module.configure_model()
+    return module
+
+
 def compare(make, folder):
     """Spread a prior over the ranks; write how many values each holds, and its nats beside the whole prior's."""
     torch.manual_seed(0)
     first = collectives.rank() == 0
     prior = built_on_first(partial(make, CodeLayout(((2, 2), (4, 4)), (6, 5)), 3, dropout=0.0))
     assert all(value.is_meta == (not first) for value in prior.state_dict().values())
-    module = ShardedPriorTraining(prior, 0.0, 0.0, Optimization(1e-2))
-    assert all(value.is_meta for value in module.parameters())
-    ranks = collectives.ranks()
-    module._device_mesh = init_device_mesh("cpu", (ranks, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
-    module.configure_model()
+    module = sharded_over_all(prior)
     module.configure_model()  # before the last validation again
     codes, labels = torch.arange(60).view(3, 20) % 5, torch.tensor([0, 2, -1])
     units = sum(isinstance(layer, FSDPModule) for layer in module.modules())
@@ -99,6 +105,34 @@ def test_a_prior_in_parts_says_the_same(make, units, forked, tmp_path):
         assert int(found) == units  # every layer, and the rest
         assert 0.4 < float(share) < 0.6
         assert nats == written[0][2]  # of rank 0's weights
+
+
+def compare_in_bfloat16(folder):
+    """Write the types of what a sharded prior computes with, holds and learns by; its nats are those of float32."""
+    torch.manual_seed(0)
+    prior = Transformer(CodeLayout(((2, 2),), (6,)), 3, width=16, layers=1, heads=2, dropout=0.0)
+    module = sharded_over_all(prior, shard_policy("bf16-mixed"))
+    seen = {}
+    block = module.model.sharding_units()[0]
+    block.feed_forward.out.register_forward_hook(lambda part, given, made: seen.update(weights=part.weight.dtype))
+    block.register_forward_pre_hook(lambda part, given: seen.update(rotations=given[1].dtype))
+    codes, labels = torch.arange(12).view(3, 4) % 6, torch.tensor([0, 2, -1])
+    with torch.autocast("cpu", torch.bfloat16):
+        nats = module.model.nats(codes, labels)
+    nats.mean().backward()
+    torch.testing.assert_close(nats, prior.nats(codes, labels), rtol=0.02, atol=0.0)
+    seen["shards"] = {value.dtype for value in module.parameters()}
+    seen["gradients"] = {value.grad.dtype for value in module.parameters()}
+    assert all(value.grad is not None and full_tensor(value.grad).isfinite().all() for value in module.parameters())
+    (folder / str(collectives.rank())).write_text(str(seen))
+
+
+def test_weights_in_parts_travel_in_bfloat16_and_stay_in_float32(forked, tmp_path):
+    launch.run_on_all(compare_in_bfloat16, tmp_path, processes=2)
+    f32, bf16 = torch.float32, torch.bfloat16
+    expected = {"rotations": f32, "weights": bf16, "shards": {f32}, "gradients": {f32}}
+    assert [(tmp_path / rank).read_text() for rank in "01"] == [str(expected)] * 2
+    assert shard_policy("32-true") == shard_policy("bf16-true") == AS_THEY_ARE
 
 
 class Reading(torch.nn.Module):
