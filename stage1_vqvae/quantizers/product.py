@@ -85,11 +85,10 @@ class MultiHead(Wrapper):
         depth = len(self.quantizer.codebook_sizes)
         deep = codes if len(self.codebook_sizes) > 1 else codes[..., None]
         heads = deep.unflatten(-1, (self.heads, depth)).movedim(-2, 1)  # [B, H, *spatial, depth]
-        vectors = self.quantizer.lookup(heads if depth > 1 else heads.squeeze(-1))
+        vectors = self.quantizer.lookup(heads.squeeze(-1))  # of one depth has no axis for it
         return vectors.transpose(1, 2).flatten(1, 2)
 
     def _join(self, codes: Tensor) -> Tensor:
         """The inner codes ``[B, H, *spatial]`` or ``[B, H, *spatial, depth]`` as ``[B, *spatial, H · depth]``."""
         deep = codes if len(self.quantizer.codebook_sizes) > 1 else codes[..., None]
-        joined = deep.movedim(1, -2).flatten(-2).contiguous()
-        return joined if len(self.codebook_sizes) > 1 else joined.squeeze(-1)
+        return deep.movedim(1, -2).flatten(-2).contiguous().squeeze(-1)  # a single code of a vector has no axis for it

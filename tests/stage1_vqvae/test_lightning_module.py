@@ -114,3 +114,18 @@ def test_metrics_are_logged_every_so_many_steps_and_are_those_of_the_step(accumu
     assert set(logged) == ({2, 4} if accumulate == 1 else {0, 2, 4})  # 0: the first half of the first step
     assert set(logged[4]) == {"train/loss", "train/reconstruction", "train/quantizer", "train/perplexity"}
     assert shown == {"train/loss"}
+
+
+def test_a_progress_bar_shows_quality_and_use_of_a_validation(monkeypatch):
+    logged, shown = set(), set()
+
+    def log(module, name, value, prog_bar=False, **options):
+        logged.add(name)
+        shown.update([name] if prog_bar else [])
+
+    monkeypatch.setattr(TokenizerTraining, "log", log)
+    module = watched().eval()
+    module.validation_step(Examples().__getitems__([3, 4]), 0)
+    module.on_validation_epoch_end()
+    assert logged == {f"validation/{name}" for name in ("mse", "psnr", "ssim", "usage", "perplexity")}
+    assert shown == {"validation/psnr", "validation/perplexity"}

@@ -69,6 +69,40 @@ def test_codes_without_labels_are_of_the_null_class():
         assert found["labels"].tolist() == [-1] * 12
 
 
+@pytest.mark.parametrize(("share", "hidden"), [(0.0, 0), (0.3, 30), (1.0, 100)])
+def test_a_share_of_the_labels_is_hidden_in_training_and_none_after_it(share, hidden, monkeypatch):
+    seen, labels = [], torch.arange(2).repeat(50)
+    module = PriorTraining(copy.deepcopy(MODEL), label_dropout=share)
+    monkeypatch.setattr(module.model, "nats", lambda codes, labels, order=None: seen.append(labels) or codes.float())
+    torch.manual_seed(0)
+    batch = {"codes": CODES[torch.arange(100) % 12], "labels": labels}
+    found = module.training_step(batch, 0)
+    assert found["loss"] is found["nats"]
+    assert found["nats"] == batch["codes"].float().mean()
+    module.predict_step(batch, 0)
+    assert (seen[0] == -1).sum().item() == pytest.approx(hidden, abs=10 * (0 < share < 1))
+    assert torch.equal(seen[0][seen[0] >= 0], labels[seen[0] >= 0])
+    assert torch.equal(seen[1], labels)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_shares_of_labels_beyond_all_or_none_are_refused(share):
+    with pytest.raises(ValueError, match=rf"label_dropout is in \[0, 1\], got {share}"):
+        PriorTraining(MODEL, label_dropout=share)
+
+
+def test_a_progress_bar_shows_the_nats_alone(tmp_path, monkeypatch):
+    shown = set()
+
+    def log(module, name, value, prog_bar=False, **options):
+        shown.update([name] if prog_bar else [])
+
+    monkeypatch.setattr(PriorTraining, "log", log)
+    loader = DataLoader(TensorDataset(CODES, LABELS), batch_size=12)
+    trainer(tmp_path, max_epochs=1, log_every_n_steps=1).fit(PriorTraining(copy.deepcopy(MODEL)), loader, loader)
+    assert shown == {"train/nats", "validation/nats"}
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [

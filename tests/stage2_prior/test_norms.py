@@ -25,3 +25,16 @@ def test_channels_of_each_place_are_normalised_apart():
     norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
     expected = reference(x.numpy(), 1) * np.array([1, 2, 3, 4])[:, None, None]
     np.testing.assert_allclose(norm(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_normalised_is_written_where_asked():
+    x, out = torch.randn(3, 8), torch.empty(3, 8)
+    found = normalised(x, torch.tensor([EPSILON]), out=out)
+    assert found is out
+    np.testing.assert_allclose(out, reference(x.numpy(), -1), rtol=1e-5)
+
+
+@torch.no_grad()
+def test_what_is_added_is_the_same_in_any_precision():
+    x = np.full((1, 4, 1, 1), 1e-5)  # its square is far below what is added
+    np.testing.assert_allclose(ChannelNorm(4).double()(torch.from_numpy(x)), reference(x, 1))

@@ -6,7 +6,7 @@ import torch
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn import PixelCNN
-from stage2_prior.prior import FullRecompute, Prior
+from stage2_prior.prior import FullRecompute, Prior, check_labels
 from stage2_prior.transformer import Transformer
 from tests.support.tiny import compose
 
@@ -39,6 +39,23 @@ def test_the_null_class_is_the_last_row():
     codes = torch.tensor([[1, 3, 0]])
     for nothing in (None, torch.tensor([-1])):
         assert torch.equal(prior(codes, nothing), prior.predict(codes, torch.tensor([2])))
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "message"),
+    [
+        (3, [0, 3], "labels are 0 to 2, or -1 for none, got 0 to 3"),
+        (3, [-2, 1], "labels are 0 to 2, or -1 for none, got -2 to 1"),
+        (0, [0, -1], "labels are -1 for a prior without classes, got -1 to 0"),
+        (3, [0], r"labels are int64 \[2\], got torch.int64 \[1\]"),
+        (3, [0.0, 1.0], r"labels are int64 \[2\], got torch.float32 \[2\]"),
+    ],
+)
+def test_labels_that_there_are_not_are_named(classes, labels, message):
+    check_labels(torch.tensor([-1, classes - 1]), classes, 2)
+    check_labels(torch.tensor([], dtype=torch.int64), classes, 0)
+    with pytest.raises(ValueError, match=message):
+        check_labels(torch.tensor(labels), classes, 2)
 
 
 def test_plain_incremental_form_equals_forward():

@@ -44,6 +44,14 @@ def test_positions_are_shuffled_within_their_grids():
     np.testing.assert_allclose(first, [0.25 + 0.75 / 4, *[0.75 / 4] * 3], atol=0.04)
 
 
+def test_orders_are_drawn_on_the_device_alone():
+    before = torch.get_rng_state()
+    orders = draw_orders(CodeLayout(((2, 2), (1, 3)), (5, 7)), 4, 0.5, torch.device("meta"))
+    assert torch.equal(torch.get_rng_state(), before)  # none of the CPU's random numbers
+    assert orders.device.type == "meta"
+    assert orders.shape == (4, 7)
+
+
 class Watched(PriorTraining):
     """Keeps what every step was given and what came out."""
 

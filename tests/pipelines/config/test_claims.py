@@ -47,6 +47,14 @@ def test_metrics_of_images_that_moved_are_those_of_before(tmp_path):
         claim(tmp_path, {"data": {"train": {**described, "preprocessing": {"height": 9}}}})
 
 
+def test_a_difference_is_told_by_the_name_of_its_key_on_the_command_line(tmp_path):
+    names = {"copies": "codes.copies", "data": "images"}
+    claim(tmp_path, {"copies": 1, "copies_kept": 1, "data": {"size": 8}}, names=names)
+    expected = r"\(codes.copies: 1, now 2; copies_kept: 1, now 3; images.size: 8, now 9\)"
+    with pytest.raises(ValueError, match=expected):
+        claim(tmp_path, {"copies": 2, "copies_kept": 3, "data": {"size": 9}}, names=names)
+
+
 def test_settings_that_made_nothing_are_replaced(tmp_path):
     claim(tmp_path, {"files": "my_imges"}, made=False)
     claim(tmp_path, {"files": "my_images"})

@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
 
 from pipelines.distributed.hardware import Hardware
 from pipelines.training.data import StageData
-from pipelines.training.fit import fit
+from pipelines.training.fit import CHECKPOINTS, fit
 from pipelines.training.stage_trainer import StageTrainer
 from tests.support.resuming import Examples, prior_training, tokenizer_training
 
@@ -161,6 +163,16 @@ def test_a_validation_and_its_callbacks_see_the_average_and_training_goes_on_wit
     assert torch.equal(seen["validated 4"], seen["pictured 4"])
     assert not torch.equal(seen["validated 4"], seen["trained 4"])
     assert torch.equal(seen["begins after 4"], seen["trained 4"])
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_found_before_the_first_step(tmp_path, monkeypatch):
+    module = prior_training()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    needed = CHECKPOINTS * sum(value.numel() * value.element_size() for value in before.values())
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match="make room, or give another output="):
+        train(module, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
 def test_lightning_has_the_private_methods_that_we_replace():

@@ -52,10 +52,27 @@ def test_state_follows_the_model_to_another_device():
     assert model[0].usage.device.type == "meta"
 
 
-def test_double_precision_is_no_loss_and_is_followed_back():
+def test_double_precision_is_followed_back_to_single():
     module = Fixed()
     before = module.codebook.detach().clone()
-    assert torch.equal(module.float().codebook, before)
+    module.codebook.data = before.double()
+    assert module.float().codebook.dtype == torch.float32
+    assert torch.equal(module.codebook, before)
+
+
+def test_what_is_moved_alone_leaves_its_parts_where_they_are():
+    module = Fixed()
+    module.part = Fixed()
+    module.to_empty(device="meta", recurse=False)
+    assert module.codebook.device.type == "meta"
+    assert module.part.codebook.device.type == "cpu"
+
+
+def test_the_commitment_can_be_left_out():
+    module = Fixed()
+    module.commitment_cost = 0.25
+    module.drop_commitment()
+    assert module.commitment_cost == 0
 
 
 def test_a_quantizer_without_statistics_steps_and_discards_nothing():

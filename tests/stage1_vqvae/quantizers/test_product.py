@@ -63,8 +63,8 @@ def test_heads_share_one_codebook():
 
 @pytest.mark.parametrize(
     ("inner", "heads"),
-    [(FSQ([3]), 3), (FSQ([3, 4]), 1), (Residual(FSQ([5]), 2, scale=0.5), 2)],
-    ids=["three", "one", "of two depths"],
+    [(FSQ([3]), 3), (FSQ([3]), 2), (FSQ([3, 4]), 1), (Residual(FSQ([5]), 2, scale=0.5), 2)],
+    ids=["three", "two", "one", "of two depths"],
 )
 def test_each_head_is_quantized_as_alone(inner, heads):
     torch.manual_seed(0)

@@ -2,7 +2,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stage1_vqvae.quantizers.ranks import from_first_rank, place_on_every_rank, sample_rows, sum_over_ranks
+from stage1_vqvae.quantizers.ranks import (
+    from_first_rank,
+    number_on_all_ranks,
+    place_on_every_rank,
+    sample_rows,
+    sum_over_ranks,
+)
 from tests.support.distributed import on_two_ranks
 
 
@@ -44,6 +50,16 @@ def test_every_row_is_chosen_equally_often_and_comes_first_equally_often():
     torch.testing.assert_close(first, torch.full((24,), 1 / 24), atol=0.015, rtol=0)
 
 
+def test_how_far_apart_chosen_rows_lie_is_random():
+    rows = torch.arange(10.0)[:, None]
+    draws = [sampled(rows, 2, seed).flatten().long().tolist() for seed in range(300)]
+    assert {(one - other) % 10 for one, other in draws} == set(range(1, 10))
+
+
+def test_one_process_has_all_rows():
+    assert number_on_all_ranks(torch.zeros(7, 2)) == 7
+
+
 def _sample(rank, first_share, spoiled):
     joined, counted = torch.arange(1.0, 13.0).reshape(6, 2), torch.tensor([row != spoiled for row in range(6)])
     mine = slice(0, first_share) if rank == 0 else slice(first_share, 6)
@@ -62,7 +78,8 @@ def _on_rank(rank):
     first = torch.tensor([rank + 7.0])
     from_first_rank(first)
     places = place_on_every_rank(torch.tensor(rank + 5))
-    sums = {"one": one, "two": two, "three": three, "places": places, "first": first}
+    number = torch.tensor(number_on_all_ranks(torch.zeros(rank + 2, 3)))
+    sums = {"one": one, "two": two, "three": three, "places": places, "first": first, "number": number}
     return sums | {f"{share} {spoiled}": _sample(rank, share, spoiled) for share, spoiled in CASES}
 
 
@@ -73,6 +90,7 @@ def test_two_ranks_sum_each_tensor_and_choose_the_rows_that_one_process_would():
         assert found["three"].shape == (0, 4)
         assert found["places"].tolist() == [5 * (rank == 0), 6 * (rank == 1)]
         assert found["first"].tolist() == [7]
+        assert found["number"] == 2 + 3
         for share, spoiled in CASES:
             sample, alone = found[f"{share} {spoiled}"], _sample(0, 6, spoiled)
             assert torch.equal(torch.from_numpy(sample["rows"]), alone["rows"])

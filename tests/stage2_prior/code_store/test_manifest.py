@@ -11,7 +11,7 @@ import torch
 
 from stage1_vqvae.codes import CodeLayout
 from stage1_vqvae.files import read_json, write_json
-from stage2_prior.code_store.manifest import Manifest
+from stage2_prior.code_store.manifest import Manifest, digest_of
 from stage2_prior.code_store.store import CodeStore
 from stage2_prior.code_store.writer import CodeStoreWriter
 from tests.support.codes import extract, flip, manifest
@@ -20,6 +20,13 @@ from tests.support.codes import extract, flip, manifest
 def test_a_manifest_comes_back_from_json() -> None:
     there = manifest(data={"size": (28, 28), "mean": 0.1, 3: None}, augmentation={"copies": 2})
     assert Manifest.from_dict(json.loads(json.dumps(there.to_dict()))) == there
+    assert there.data == {"size": [28, 28], "mean": 0.1, "3": None}
+    assert there.augmentation == {"copies": 2}
+
+
+def test_the_order_of_keys_does_not_count() -> None:
+    assert digest_of({"a": 1, "b": {"c": 2, "d": 3}}) == digest_of({"b": {"d": 3, "c": 2}, "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(65536, np.uint16), (65537, np.uint32)])

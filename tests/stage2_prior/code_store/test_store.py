@@ -55,11 +55,12 @@ def test_codes_and_labels_come_back_exactly(
     assert torch.equal(found["draws"], order + epoch * count)
 
 
-@pytest.mark.parametrize("copies", [1, 3])
-def test_images_of_each_class_are_counted_without_their_copies(tmp_path: Path, copies: int) -> None:
+@pytest.mark.parametrize("copies", [None, 1, 3])
+def test_images_of_each_class_are_counted_without_their_copies(tmp_path: Path, copies: int | None) -> None:
+    augmentation, copies = {} if copies is None else {"copies": copies}, copies or 1  # none are mentioned: one
     codes, _ = rows_of(4 * copies)
     labels = torch.tensor([2, 0, 2, -1] * copies)
-    described = replace(manifest(4 * copies), class_names=("a", "b", "c"), augmentation={"copies": copies})
+    described = replace(manifest(4 * copies), class_names=("a", "b", "c"), augmentation=augmentation)
     writer = CodeStoreWriter(tmp_path, described, rows_per_shard=5)
     write(writer, writer.missing(), codes, labels)
     assert writer.publish().class_counts() == [1, 0, 2]
@@ -71,6 +72,7 @@ def test_histogram_and_entropy_are_those_of_the_grids(tmp_path: Path) -> None:
     parts = [codes[:, :4].numpy(), codes[:, 4:].numpy()]
     entropy = 0.0
     for counts, part, size in zip(store.histogram(), parts, (7, 300), strict=True):
+        assert counts.dtype == np.int64
         assert counts.tolist() == [int((part == code).sum()) for code in range(size)]
         p = np.unique(part, return_counts=True)[1] / part.size
         entropy -= part.shape[1] * (p * np.log(p)).sum() / 10

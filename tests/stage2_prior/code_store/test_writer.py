@@ -121,6 +121,13 @@ def test_another_extraction_is_refused_by_what_differs(tmp_path: Path, name: str
     assert content(tmp_path) == before
 
 
+def test_what_differs_is_shown_whole_if_it_fits(tmp_path: Path) -> None:
+    CodeStoreWriter(tmp_path, manifest(), 4)
+    for length, shown in [(98, "x" * 98 + '" expected'), (99, "x" * 59 + r"\.\.\. \([0-9a-f]{8}\) expected")]:
+        with pytest.raises(ValueError, match=f'data.source "{shown}, "mnist5k" found'):  # 100 characters with quotes
+            CodeStoreWriter(tmp_path, manifest(data={**manifest().data, "source": "x" * length}), 4)
+
+
 def test_shards_of_another_size_are_refused(tmp_path: Path) -> None:
     extract(tmp_path, rows_per_shard=4)
     with pytest.raises(ValueError, match="another extraction: shards"):

@@ -7,7 +7,6 @@ import torch
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.prior import FullRecompute
 from stage2_prior.transformer.model import Transformer
-from stage2_prior.transformer.rope import coordinates, rope, rotate
 from tests.support.orders import reordered
 
 LAYOUTS = {
@@ -145,30 +144,22 @@ def test_heads_share_keys_and_values(kv_heads):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_rotation_keeps_lengths_and_sees_offsets_alone():
-    rotation = rope(coordinates(CodeLayout(((4, 5),), (2,))), 2, 8)
-    q, k = torch.randn(8), torch.randn(8)
-    rotated_q, rotated_k = (rotate(x.expand(1, 1, 20, 8), rotation)[0, 0] for x in (q, k))
-    np.testing.assert_allclose(rotated_q.norm(dim=-1), np.full(20, q.norm().item()), rtol=1e-5)
-    products = (rotated_q @ rotated_k.T).view(4, 5, 4, 5)
-    # One down and two right, from two different positions.
-    torch.testing.assert_close(products[0, 0, 1, 2], products[2, 1, 3, 3])
-
-
-def test_grids_share_the_finest_ones_coordinates():
-    positions = coordinates(CodeLayout(((2, 2), (4, 4)), (2, 2)))
-    coarse, fine = positions[:4, :2], positions[4:, :2]
-    assert coarse.tolist() == [[1, 1], [1, 3], [3, 1], [3, 3]]
-    assert fine[0].tolist() == [0.5, 0.5]
-    # The centre of a coarse cell is the mean of the four fine ones in it.
-    assert fine.view(2, 2, 2, 2, 2).mean(dim=(1, 3)).view(4, 2).tolist() == coarse.tolist()
-
-
 def test_starts_near_uniform():
     layout = CodeLayout(((4, 4),), (64,))
     torch.manual_seed(0)
     nats = Transformer(layout, width=64, layers=2, heads=4).eval().nats(codes_of(layout, 8)).mean()
     assert nats.item() == pytest.approx(math.log(64), rel=0.02)
+
+
+def test_unless_tied_logits_have_weights_of_their_own():
+    layout = LAYOUTS["two grids"]
+    model = prior(layout)
+    codes, seen = codes_of(layout, 2), []
+    model.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    logits = model(codes)
+    assert model.head.weight.shape == (5 + 9, 16)
+    torch.testing.assert_close(logits[:, :4, :5], seen[0][:, :4] @ model.head.weight[:5].T)
+    torch.testing.assert_close(logits[:, 4:], seen[0][:, 4:] @ model.head.weight[5:].T)
 
 
 def test_tied_logits_are_products_with_the_codes_embeddings():
