@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from pipelines.distributed import collectives
 from pipelines.distributed.fsdp import full_tensor
 from pipelines.training.deferred_read import DeferredRead
+from pipelines.training.muon import MuonAdamW
 from pipelines.training.preemption import StopRequest
 
 
@@ -25,8 +26,8 @@ class SkipNonFinite(Callback):
     (:class:`~stage1_vqvae.lightning_module.TokenizerTraining` then leaves the codebook too). The batches of the step
     are passed over. A gradient whose squared norm overflows is not finite either: its second moments would not be.
 
-    A fused optimiser is told on the device, by the ``found_inf`` of torch's gradient scaler, and the host reads the
-    decision while the device updates the weights. For any other optimiser the host decides before the step.
+    A fused AdamW, and Muon beside one, is told on the device, by the ``found_inf`` of torch's gradient scaler, and the
+    host reads the decision while the device updates the weights. For any other optimiser it decides before the step.
 
     Ranks talk once a step: whether this process was asked to stop goes along.
 
@@ -70,7 +71,7 @@ class SkipNonFinite(Callback):
         flags = collectives.max_over_ranks(torch.stack([nonfinite, torch.full_like(norm, self._stop.requested)]))
         self._decision = DeferredRead(torch.cat([flags, torch.stack([loss.float(), norm])]))
         sharded = any(isinstance(gradient, DTensor) for gradient in gradients)
-        if trainer.scaler is None and not sharded and all(group.get("fused") for group in optimizer.param_groups):
+        if trainer.scaler is None and not sharded and takes_found_inf(optimizer):
             optimizer.found_inf = flags[0]  # type: ignore[attr-defined]
         else:
             self._decide(optimizer)
@@ -114,6 +115,13 @@ class SkipNonFinite(Callback):
                 f"{precision_advice(self._precision)}lower the learning rate, set gradient_clip_val, "
                 "or look for what the data holds"
             )
+
+
+def takes_found_inf(optimizer: Optimizer) -> bool:
+    """Whether an optimiser leaves a step out by itself where its ``found_inf`` says so."""
+    if isinstance(optimizer, MuonAdamW):
+        return optimizer.takes_found_inf
+    return all(group.get("fused") for group in optimizer.param_groups)
 
 
 RANGES = {"16-true": "weights", "16-mixed": "gradients", "bf16-true": "weights"}

@@ -18,7 +18,7 @@ from stage1_vqvae.losses import SquaredError
 from stage1_vqvae.quantizers.fsq import FSQ
 from stage1_vqvae.vqvae import VQVAE
 from tests.second_device.device import FakeDevice
-from tests.support.resuming import Examples, prior_training, tokenizer_training
+from tests.support.resuming import Examples, muon_training, prior_training, tokenizer_training
 
 
 class SecondAccelerator(Accelerator):
@@ -64,7 +64,12 @@ def fsq_training():
     return TokenizerTraining(model, SquaredError(), module.augmentation, module.optimization, seed=1)
 
 
-STAGES = {"tokenizer": fsq_training, "tokenizer with a codebook": tokenizer_training, "prior": prior_training}
+STAGES = {
+    "tokenizer": fsq_training,
+    "tokenizer with a codebook": tokenizer_training,
+    "prior": prior_training,
+    "prior by Muon": muon_training,
+}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pipelines.distributed.hardware import Hardware
 from pipelines.training.checkpoint_files import load_checkpoint, newest, step_path
 from pipelines.training.data import StageData
 from pipelines.training.fit import fit
+from pipelines.training.muon import MuonOptimization
 from pipelines.training.optimization import Optimization
 from pipelines.training.stage_trainer import StageTrainer
 from stage1_vqvae.adversarial import AdversarialTraining, Adversary, PatchDiscriminator
@@ -65,6 +66,13 @@ def prior_training():
     torch.manual_seed(0)
     prior = Transformer(CodeLayout(((2, 2),), (6,)), 2, width=8, layers=1, heads=2, dropout=0.3)
     return PriorTraining(prior, 0.5, 1.0, Optimization(1e-2, warmup_steps=2), random_order=(0.3, 0.8))
+
+
+def muon_training():
+    """A prior's training by two optimisers in one."""
+    module = prior_training()
+    module.optimization = MuonOptimization(1e-2, warmup_steps=2)
+    return module
 
 
 class Metrics(Logger):

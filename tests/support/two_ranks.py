@@ -18,7 +18,7 @@ from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.stage_trainer import StageTrainer
 from tests.support.distributed import forking
-from tests.support.resuming import Examples, prior_training, tokenizer_training
+from tests.support.resuming import Examples, muon_training, prior_training, tokenizer_training
 
 
 class Signal(Callback):
@@ -95,16 +95,24 @@ def draws_shown(folder):
     return {epoch: [draw for draw in draws if draw // 10 == epoch] for epoch in range(3)}
 
 
-def sharded_training():
+def sharded_training(make=prior_training):
     """The prior's training with parameters spread over the ranks."""
-    module = prior_training()
+    module = make()
     how = module.label_dropout, module.unigram_entropy, module.optimization, (0.3, 0.8)
     return ShardedPriorTraining(module.model, *how)
 
 
+MODULES = {
+    "stage1": tokenizer_training,
+    "stage2": prior_training,
+    "sharded": sharded_training,
+    "sharded_muon": functools.partial(sharded_training, muon_training),
+}
+
+
 def train_here(stage, folder, ranks, callbacks, options):
-    """One rank's part of a training; ``stage`` is ``stage1``, ``stage2``, or ``sharded`` for a sharded stage2."""
-    make = {"stage1": tokenizer_training, "stage2": prior_training, "sharded": sharded_training}[stage]
+    """One rank's part of a training; ``stage`` is one of ``MODULES``."""
+    make = MODULES[stage]
     best = None if stage == "stage1" else ("validation/nats", "min")
     torch.set_num_threads(1)
     settings = {"max_steps": 9, "validate_every": 4, "checkpoint_every": 2, "ema_decay": 0.9, **options}

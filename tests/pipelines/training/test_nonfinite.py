@@ -13,6 +13,7 @@ from tests.support.resuming import (
     assert_same,
     die,
     final_state,
+    muon_training,
     prior_training,
     tokenizer_training,
     train,
@@ -66,7 +67,7 @@ def test_a_precision_that_may_be_the_reason_is_named_first(precision, said):
         assert precision_advice(plain) == ""
 
 
-@pytest.mark.parametrize("make", [tokenizer_training, prior_training])
+@pytest.mark.parametrize("make", [tokenizer_training, prior_training, muon_training])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_a_step_that_is_not_finite_leaves_everything_as_it_was(make, value, tmp_path):
     spoil, metrics = Spoil({3, 6, 7}, value), Metrics()
@@ -113,7 +114,7 @@ def test_a_kill_between_skipped_steps_changes_nothing(tmp_path):
     assert_same(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("make", [tokenizer_training, prior_training])
+@pytest.mark.parametrize("make", [tokenizer_training, prior_training, muon_training])
 def test_an_optimiser_that_is_not_fused_is_skipped_too(make, tmp_path, monkeypatch):
     monkeypatch.setattr(optimization, "has_fused_adamw", lambda device: False)
     spoil = Spoil({2, 4}, float("nan"))
