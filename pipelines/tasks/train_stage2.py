@@ -110,7 +110,7 @@ def part_claim(part: Part, run: RunFolder, sources: dict[str, Any], settings: Se
         products=[part.folder / "model.safetensors", part.folder / "config.yaml"],
         checkpoints=run.checkpoints(part.job),
         trust=settings["trust"],
-        names={"seed": "stage2.seed"},
+        names={"seed": "stage2.seed", "stage2.optimization._target_": "stage2/optimizer"},
         stage="stage2" if part.level is None else None,  # a part goes with the others, which fewer steps made
     )
 

@@ -34,7 +34,7 @@ KINDS = {
     "transformer": [
         *("stage1.quantizer.dim=4", "stage1.quantizer.codebook_size=16", "stage2=transformer_small"),
         *("stage2.model.width=16", "stage2.model.layers=2", "stage2.model.heads=2"),
-        "stage2.optimization.warmup_steps=2",
+        *("stage2/optimizer=adamw", "stage2.optimization.warmup_steps=2"),
     ],
     "hierarchy": [
         *("stage1=vqvae2", "stage1.model.downsample_factors=[2,2]", "stage1.trainer.ema_decay=0.9"),
