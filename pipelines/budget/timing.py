@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,11 +15,15 @@ from torch.optim import Optimizer
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed.hardware import Hardware
+from pipelines.training.tokenizer_module import tokenizer_module
 from stage1_vqvae.lightning_module import TokenizerTraining
 from stage2_prior.lightning_module import PriorTraining
 
 WARM_UP, STEPS, PATIENCE = 2, 5, 4.0
 """Steps before the clock runs, steps that are timed, and seconds after which fewer will do."""
+
+LATE = SimpleNamespace(global_step=2**40, max_steps=2**41)
+"""What a step asks a trainer for, in the place of one: late in a training all of its terms count."""
 
 CLASSES = 10
 """Their number hardly changes a step's time."""
@@ -48,15 +53,22 @@ def tokenizer_step(settings: Settings, hardware: Hardware) -> Callable[[], None]
     model = build(stage["model"], "stage1.model", trust)
     objective = build(stage["objective"], "stage1.objective", trust)
     optimization = build(stage["optimization"], "stage1.optimization", trust)
-    augmentation = build(data["augmentation"], "data.augmentation", trust)
-    module = TokenizerTraining(model, objective, augmentation, optimization, 0, hardware.channels_last)
+    module = tokenizer_module(
+        stage,
+        trust,
+        model=model,
+        objective=objective,
+        augmentation=build(data["augmentation"], "data.augmentation", trust),
+        optimization=optimization,
+        channels_last=hardware.channels_last,
+    )
     size = stage["batch_size"]
     images = torch.randint(256, (size, *data["image_size"], data["channels"]), dtype=torch.uint8)
     step = step_of(module, {"images": images, "draws": torch.arange(size)}, hardware)
 
     def step_with_codebook() -> None:
         step()
-        model.step()
+        module.after_step()
 
     return step_with_codebook
 
@@ -79,12 +91,13 @@ def step_of(
 ) -> Callable[[], None]:
     """A step of a training's own optimiser on one batch."""
     module.to(hardware.device)
+    module.trainer = LATE  # type: ignore[assignment]
     batch = {key: value.to(hardware.device) for key, value in batch.items()}
-    made: Any = module.optimization(module.model, 1)
+    made: Any = module.configure_optimizers()
     optimizer: Optimizer = made["optimizer"] if isinstance(made, Mapping) else made
     lower = hardware.training_precision.startswith("bf16")
     training_step = module.training_step
-    if hardware.compile:
+    if hardware.compile and getattr(module, "compiles", True):
         training_step = torch.compile(training_step, fullgraph=True)
 
     def step() -> None:

@@ -28,14 +28,12 @@ from pipelines.training.data import StageData
 from pipelines.training.fit import fit
 from pipelines.training.images import RunImages, check_batch_size, describe_images
 from pipelines.training.more_steps import go_further
+from pipelines.training.tokenizer_module import tokenizer_module
 from pipelines.training.variance import with_variance
 from stage1_vqvae.data.dataset import ImageData
 from stage1_vqvae.files import write_json
 from stage1_vqvae.levels import LevelTokenizer
 from stage1_vqvae.tokenizer import Tokenizer
-
-PLAIN = {"_target_": "stage1_vqvae.lightning_module.TokenizerTraining"}
-"""What trains a tokenizer where ``stage1.training`` is null."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +119,8 @@ class TokenizerStage:
         found, seed = self.images.opened, stage_seed(settings, "stage1")
         check_batch_size("stage1", stage["batch_size"], len(found.train))
         objective = build(with_variance(settings, self.run, found)["stage1"]["objective"], "stage1.objective", trust)
-        module = build(
-            stage.get("training") or PLAIN,
-            "stage1.training",
+        module = tokenizer_module(
+            stage,
             trust,
             model=subject.model,
             objective=objective,

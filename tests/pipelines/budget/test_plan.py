@@ -9,6 +9,7 @@ from pipelines.config.instantiate import build
 from pipelines.run import main
 from pipelines.tasks.run import run
 from pipelines.training.images import RunImages
+from stage1_vqvae.adversarial import AdversarialTraining
 from stage1_vqvae.files import read_json, read_yaml, write_yaml
 from tests.support.commands import forked_output
 from tests.support.tiny import TINY
@@ -160,6 +161,23 @@ def test_steps_of_both_stages_are_taken_and_change_no_weight(tmp_path):
         timing.prior_step(settings, hardware),
     ]
     assert all(timing.seconds_per_step(step, hardware.device) > 0 for step in steps)
+
+
+def test_a_step_against_a_discriminator_is_one_after_its_onset(tmp_path, monkeypatch):
+    words = ("stage1/training=adversarial", "stage1.discriminator.width=4", "stage1.discriminator.layers=1")
+    cache = f"data.cache={tmp_path / 'cache'}"
+    settings = settings_of(
+        tmp_path, *SMALL, *words, cache, "stage1.batch_size=4", "stage1.training.adversary.onset=500"
+    )
+    terms = []
+    whole = AdversarialTraining.training_step
+    monkeypatch.setattr(AdversarialTraining, "training_step", lambda *given: terms.append(whole(*given)) or terms[-1])
+    step = timing.tokenizer_step(settings, build(settings["hardware"], "hardware"))
+    for _ in range(2):
+        step()
+    assert len(terms) == 2
+    assert {"adversarial", "discriminator"} <= terms[0].keys()
+    assert terms[1]["adversarial_weight"] > 0
 
 
 def test_the_time_of_a_step_is_the_median_without_the_first_ones(monkeypatch):
