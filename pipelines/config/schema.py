@@ -85,7 +85,7 @@ class Callbacks(TypedDict):
     """Keys of ``callbacks``."""
 
     stage1: list[Node]
-    stage2: list[Node]
+    stage2: NotRequired[list[Node]]  # of a command that trains a prior
 
 
 class Training(Command):
@@ -128,6 +128,8 @@ class DecoderTraining(Command):
     noise: float
     neighbours: int
     stage1: Decoder
+    callbacks: Callbacks
+    stop_if: str | None
     logger: Node
     wandb_mode: str
 

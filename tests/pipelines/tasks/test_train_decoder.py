@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from pipelines.artifacts.models import Saved, codes_fingerprint, fingerprint, load_prior, load_tokenizer
 from pipelines.generator import Generator
+from pipelines.sweep.pruned import JobPruned
 from pipelines.tasks import tokenizer_stage
 from pipelines.tasks.sample import sample_command
 from pipelines.tasks.train_decoder import train_decoder
@@ -119,6 +120,17 @@ def test_killed_is_not_killed_and_done_is_done(trained, tmp_path, monkeypatch, c
     assert files(tmp_path / "run" / "prior") == files(old / "prior")
     with pytest.raises(ValueError, match=r"holds a tokenizer of other settings \(noise: 0.2, now 0.0\)"):
         train_decoder({**asked, "noise": 0.0})
+
+
+def test_callbacks_see_the_training_and_a_condition_ends_it(tiny_run, tmp_path):
+    own = f"callbacks.stage1=[{{_target_:tests.support.own_classes.CountSteps,file:{tmp_path / 'steps'}}}]"
+    words = (*SMALL, *OFTEN, own, "trust=[tests]", "stop_if='stage1.psnr > 0 after 3'")
+    with pytest.raises(JobPruned, match=r"stage1.psnr .* at step 3 \(stop_if\)"):
+        train_decoder(settings(tiny_run, tmp_path / "run", *words))
+    assert float((tmp_path / "steps").read_text()) == 3
+    assert "CountSteps" in (tmp_path / "run" / "checkpoints" / "stage1" / "settings.yaml").read_text()
+    train_decoder(settings(tiny_run, tmp_path / "run", *words[:-1]))
+    assert (tmp_path / "run" / "tokenizer" / "config.yaml").exists()
 
 
 def test_a_decoder_of_a_decoder_and_a_prior_of_its_own(trained, tmp_path):
