@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = torch.finfo(torch.float32).eps
 """What norms add to a mean square, in any precision: bfloat16's own would be as large as the embeddings' squares."""
 
 
-class ChannelNorm(nn.RMSNorm):
+class Norm(nn.RMSNorm):
+    """An RMSNorm over the last axis, by one kernel under autocast too: PyTorch has none for a weight of another type.
+
+    Args:
+        channels: D.
+
+    Shape: ``[..., D]`` to the same.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x [..., D]``; the result has its type."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+class ChannelNorm(Norm):
     """An RMSNorm over the channels of each position of a grid, apart from all other positions and images.
 
     Args:
@@ -17,9 +35,6 @@ class ChannelNorm(nn.RMSNorm):
 
     Shape: ``[B, C, H, W]`` to the same.
     """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x [B, C, H, W]``."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stage2_prior.kv_cache import KVCache
-from stage2_prior.norms import EPSILON, normalised
+from stage2_prior.norms import Norm, normalised
 
 
 class CausalAttention(nn.Module):
@@ -28,7 +28,7 @@ class CausalAttention(nn.Module):
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.RMSNorm(channels, eps=EPSILON)
+        self.norm = Norm(channels)
         self.query = nn.Linear(channels, channels, bias=False)
         self.key_value = nn.Linear(2 * channels, 2 * channels, bias=False)
         self.out = nn.Linear(channels, channels)

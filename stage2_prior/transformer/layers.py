@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from stage2_prior.norms import EPSILON
+from stage2_prior.norms import Norm
 from stage2_prior.transformer.rope import rotate
 
 
@@ -23,9 +23,9 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, kv_heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, eps=EPSILON)
+        self.attention_norm = Norm(width)
         self.attention = Attention(width, heads, kv_heads, attention_dropout)
-        self.feed_forward_norm = nn.RMSNorm(width, eps=EPSILON)
+        self.feed_forward_norm = Norm(width)
         self.feed_forward = SwiGLU(width)
         self.dropout = nn.Dropout(dropout)
 
@@ -53,8 +53,8 @@ class Attention(nn.Module):
         self.dropout = dropout
         dim = width // heads
         self.qkv = nn.Linear(width, dim * (heads + 2 * kv_heads), bias=False)
-        self.query_norm = nn.RMSNorm(dim, eps=EPSILON)
-        self.key_norm = nn.RMSNorm(dim, eps=EPSILON)
+        self.query_norm = Norm(dim)
+        self.key_norm = Norm(dim)
         self.out = nn.Linear(width, width, bias=False)
 
     def project(self, x: Tensor, query_rope: Tensor, key_rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.frozen import frozen, prepared
-from stage2_prior.norms import EPSILON
+from stage2_prior.norms import Norm
 from stage2_prior.prior import Prior
 from stage2_prior.transformer.cache import CachedTransformer
 from stage2_prior.transformer.layers import Block, initialise
@@ -78,7 +78,7 @@ class Transformer(Prior):
         on_attention = dropout if attention_dropout is None else attention_dropout
         self.blocks = nn.ModuleList(Block(width, heads, kv_heads, dropout, on_attention) for _ in range(layers))
         self.activation_checkpointing = activation_checkpointing
-        self.norm = nn.RMSNorm(width, eps=EPSILON)
+        self.norm = Norm(width)
         self.head = None if tied else nn.Linear(width, sum(layout.codebook_sizes), bias=False)
         positions, dim = coordinates(layout), width // heads  # [T, AXES]
         before_first = torch.full((1, AXES), -1.0)  # where the slot without a code lies

@@ -1,8 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
-from stage2_prior.norms import EPSILON, ChannelNorm, normalised
+from stage2_prior.norms import EPSILON, ChannelNorm, Norm, normalised
 
 
 def reference(x, axis):
@@ -38,3 +40,18 @@ def test_normalised_is_written_where_asked():
 def test_what_is_added_is_the_same_in_any_precision():
     x = np.full((1, 4, 1, 1), 1e-5)  # its square is far below what is added
     np.testing.assert_allclose(ChannelNorm(4).double()(torch.from_numpy(x)), reference(x, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_weight_of_another_type_is_taken_in_the_type_of_the_input(dtype):
+    torch.manual_seed(0)
+    norm, x = Norm(8), torch.randn(3, 8)
+    torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a kernel that cannot be used
+        found = norm(x.to(dtype))
+    assert found.dtype == dtype
+    expected = reference(x.to(dtype).double().numpy(), -1) * norm.weight.detach().double().numpy()
+    np.testing.assert_allclose(found.detach().double(), expected, rtol=0.02 if dtype != torch.float64 else 1e-6)
+    found.sum().backward()
+    assert norm.weight.grad.dtype == torch.float32
