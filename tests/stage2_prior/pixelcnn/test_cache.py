@@ -155,6 +155,15 @@ def test_rows_go_on_as_others_would_have(layout, settings):
             torch.testing.assert_close(steps.next_logits(codes[rows, t - 1]), expected[:, t], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("layout", "positions"), [(WIDE, 6), (TWO_LEVELS, 5 + 6), (CodeLayout(((8, 8),), (5,)), 6)])
+def test_a_trial_is_of_a_few_positions(layout, positions):
+    """The first two of the first two rows, the first of the last row, and the last; of every grid."""
+    prior, codes = build(layout), random_codes(layout, 3)
+    found = prior.trial_logits(LABELS, codes)
+    assert found.shape == (positions, 3, layout.vocabulary)
+    torch.testing.assert_close(found[0], prior(codes, LABELS)[:, 0], atol=1e-5, rtol=0)
+
+
 @torch.no_grad()
 def test_passes_share_one_copy_of_the_weights(monkeypatch):
     prior, made = build(TWO_LEVELS), []

@@ -56,6 +56,19 @@ def test_all_coarser_grids_count_and_those_of_one_shape_share_a_network():
     assert all(seen.any() for seen in reach(condition, shapes[:3], sizes, (0, 0)))
 
 
+@torch.no_grad()
+def test_codes_of_every_grid_are_added_to_what_coarser_ones_gave():
+    torch.manual_seed(0)
+    shapes, sizes = [(1, 2), (2, 4), (2, 4), (4, 8)], [3, 5, 4]
+    condition, labels = Condition(shapes, 8, 2, sizes, blocks=1), torch.tensor([0, 2])
+    codes = [torch.randint(size, (2, *shape)) for shape, size in zip(shapes[:3], sizes, strict=True)]
+    embedded = [embed.weight[rows] for embed, rows in zip(condition.codes, codes, strict=True)]
+    first, second, third = (each.permute(0, 3, 1, 2) for each in embedded)
+    upsample, _, last = condition.refinements
+    expected = condition.label.weight[labels][:, :, None, None] + last(third + second + upsample(first))
+    torch.testing.assert_close(condition(labels, codes), expected)
+
+
 @pytest.mark.parametrize("finer", [(3, 5), (2, 2), (4, 6), (1, 7)])
 def test_any_shape_comes_out_as_asked(finer):
     assert Refinement((2, 2), finer, 4, blocks=1)(torch.zeros(2, 4, 2, 2)).shape == (2, 4, *finer)

@@ -1,3 +1,4 @@
+import time
 from threading import current_thread, main_thread
 
 import pytest
@@ -83,6 +84,22 @@ def test_every_thread_that_computes_is_told_to_be_one(monkeypatch):
     assert main_thread() not in {thread for _, thread in told}
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_more_are_computed_at_a_time_than_torch_has_threads(threads, monkeypatch):
+    computing, most = set(), []
+
+    def compute(batch, rows):
+        computing.add(current_thread())
+        most.append(len(computing))
+        time.sleep(0.01)  # others could begin meanwhile
+        computing.discard(current_thread())
+        return [rows]
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    in_microbatches(compute, range(12), 1, CPU, torch.zeros(12))
+    assert max(most) <= threads
+
+
 def priors():
     torch.manual_seed(0)
     square, levels = CodeLayout(((6, 6),), (64,)), CodeLayout(((2, 2), (4, 4)), (16, 32))
@@ -152,6 +169,23 @@ def test_where_others_round_otherwise_the_base_size_is_kept(monkeypatch):
     assert plan(Rounding(1), range(100)).size == BASE
     assert plan(Rounding(1), range(7, 9), candidates=4).size == BASE // 4
     assert plan(Rounding(1), range(7, 9), guided=True).size == BASE
+
+
+def test_it_is_tried_with_codes_and_labels_that_there_are():
+    class Watched(Rounding):
+        def trial_logits(self, labels, codes):
+            self.tried = getattr(self, "tried", [])
+            self.tried.append((labels, codes))
+            return super().trial_logits(labels, codes)
+
+    prior = Watched(1)
+    prior.num_classes, prior.layout = 3, CodeLayout(((2, 2), (3, 4)), (3, 7))
+    assert is_row_invariant(prior, 64)
+    labels, codes = (torch.cat(each) for each in zip(*prior.tried, strict=True))
+    assert labels.unique().tolist() == [-1, 0, 1, 2]
+    assert codes[:, :4].unique().tolist() == list(range(3))
+    assert codes[:, 4:].unique().tolist() == list(range(7))
+    assert {len(each) for each, _ in prior.tried} == {64, BASE}
 
 
 def test_a_prior_without_a_trial_gets_the_base_size():

@@ -9,7 +9,15 @@ from stage1_vqvae.codes import CodeLayout
 from stage2_prior.pixelcnn.model import PixelCNN
 from stage2_prior.sampling import inpainting
 from stage2_prior.sampling.batch_invariance import BASE
-from stage2_prior.sampling.inpainting import CANDIDATES, complete, complete_images, held_codes, survivors
+from stage2_prior.sampling.inpainting import (
+    CANDIDATES,
+    candidates_of,
+    complete,
+    complete_images,
+    held_codes,
+    held_later,
+    survivors,
+)
 from stage2_prior.sampling.sampler import sample_images
 from stage2_prior.transformer.model import Transformer
 from tests.support.small_priors import build
@@ -133,6 +141,13 @@ def test_by_default_candidates_are_drawn_where_they_help(prior):
     assert max(rows) <= BASE
     complete_images(prior, torch.tensor([0]), torch.tensor([[-1, 2, -1]]), 0)
     assert rows[-1] == CANDIDATES
+
+
+def test_candidates_are_for_codes_held_after_one_that_is_drawn():
+    known = torch.tensor([[2, -1, 0], [0, 2, -1], [-1, -1, -1], [-1, 0, 1]])
+    assert held_later(known).tolist() == [[False, False, True], [False] * 3, [False] * 3, [False, True, True]]
+    assert candidates_of(known, None) == [CANDIDATES, 1, 1, CANDIDATES]
+    assert candidates_of(known, 5) == [5] * 4
 
 
 def test_what_is_not_kept_may_be_anything():

@@ -12,7 +12,15 @@ from scipy.stats import chisquare
 
 from stage1_vqvae.codes import CodeLayout
 from stage2_prior.sampling.batch_invariance import BASE
-from stage2_prior.sampling.sampler import classes_in_turn, draw, image_noise, process_logits, sample, sample_images
+from stage2_prior.sampling.sampler import (
+    classes_in_turn,
+    draw,
+    image_noise,
+    prefix_lengths,
+    process_logits,
+    sample,
+    sample_images,
+)
 from stage2_prior.sampling.settings import SamplingSettings
 from stage2_prior.transformer.model import Transformer
 from tests.support.small_priors import LAYOUT, build
@@ -212,6 +220,11 @@ def test_known_codes_are_held_in_passes(prior):
     drawn = sample_images(prior, labels, 0, known=known).codes
     assert drawn[:, 1].tolist() == [0, 1, 2]
     assert torch.equal(sample_images(prior, labels[2:], 0, 2, known=known[2:]).codes, drawn[2:])
+
+
+def test_a_prefix_ends_before_the_first_code_to_be_drawn_and_before_the_last():
+    known = torch.tensor([[0, 1, -1, 2], [0, 0, 0, 0], [-1, 0, 1, 2], [3, 2, 0, -1]])
+    assert prefix_lengths(known) == [2, 3, 0, 3]
 
 
 def test_a_prefix_goes_through_the_prior_at_once(prior):
