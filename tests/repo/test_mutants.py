@@ -21,7 +21,7 @@ from tests.support.pages import ROOT
             "stage1_vqvae/quantizers/vector.py",
             [f"tests/stage1_vqvae/quantizers/{name}.py" for name in ("test_vector", "test_vector_revival")],
         ),
-        ("stage1_vqvae/quantizers/shapes.py", ["tests/stage1_vqvae/quantizers"]),  # without a test of its own
+        ("stage1_vqvae/quantizers/wrappers.py", ["tests/stage1_vqvae/quantizers"]),  # without a test of its own
     ],
 )
 def test_the_tests_of_a_file_are_its_mirror_and_its_parts(path, expected):
