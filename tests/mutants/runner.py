@@ -35,6 +35,7 @@ class Mutants:
         self.groups, self.results = groups, Path(results)
         self.known, self.failing = {}, []
         self.seconds, self.reached = {}, {}  # of each test without any mutant
+        self.beginning = set()  # tests that begin processes: what these reach is noted nowhere
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
@@ -51,21 +52,26 @@ class Mutants:
         os.environ[ACTIVE] = "stats"  # Mutmut's code notes what is called
         for item, following in zip_longest(tests, tests[1:]):
             state()._stats.clear()
-            begun, failed = time.perf_counter(), session.testsfailed
+            begun, failed, children = time.perf_counter(), session.testsfailed, _of_children()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             self.seconds[item] = time.perf_counter() - begun
             if session.testsfailed > failed:
                 self.failing.append(item.nodeid)
             else:
                 self.reached[item] = set(state()._stats)
+                self.beginning.update([item] if _of_children() != children else [])
         session.testsfailed = 0
 
     def _judge(self, session, tests, name):
         function = name.rpartition("__mutmut_")[0]
-        # What only another process of a test reaches is noted nowhere: then any test may.
-        chosen = [item for item in tests if function in self.reached[item]] or tests
+        chosen = [item for item in tests if function in self.reached[item] or item in self.beginning] or tests
         chosen.sort(key=self.seconds.get)
         self.known[name] = judged(session, chosen, name, sum(map(self.seconds.get, chosen)))
+
+
+def _of_children():
+    """A number that rises with every process that this one began and that has ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
 
 
 def judged(session, tests, name, seconds):

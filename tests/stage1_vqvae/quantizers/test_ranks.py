@@ -50,10 +50,14 @@ def test_every_row_is_chosen_equally_often_and_comes_first_equally_often():
     torch.testing.assert_close(first, torch.full((24,), 1 / 24), atol=0.015, rtol=0)
 
 
-def test_how_far_apart_chosen_rows_lie_is_random():
+def test_rows_are_chosen_evenly_within_their_strata():
+    """Of 10 rows, one of each half: how far apart they lie, around the end, against all pairs of two halves."""
     rows = torch.arange(10.0)[:, None]
-    draws = [sampled(rows, 2, seed).flatten().long().tolist() for seed in range(300)]
-    assert {(one - other) % 10 for one, other in draws} == set(range(1, 10))
+    draws = torch.stack([sampled(rows, 2, seed).flatten() for seed in range(2000)]).long()
+    often = torch.bincount((draws[:, 1] - draws[:, 0]) % 10, minlength=10) / 2000
+    pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5, 10))
+    apart = torch.bincount(pairs[:, 1] - pairs[:, 0], minlength=10) / 25
+    torch.testing.assert_close(often, apart, atol=0.025, rtol=0)
 
 
 def test_one_process_has_all_rows():
