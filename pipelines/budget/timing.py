@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
 from pipelines.distributed.hardware import Hardware
+from pipelines.training.fit import compiles
 from pipelines.training.tokenizer_module import tokenizer_module
 from stage1_vqvae.lightning_module import TokenizerTraining
 from stage2_prior.lightning_module import PriorTraining
@@ -51,15 +52,13 @@ def tokenizer_step(settings: Settings, hardware: Hardware) -> Callable[[], None]
     """A training step of stage one on random images."""
     stage, data, trust = settings["stage1"], settings["data"], settings["trust"]
     model = build(stage["model"], "stage1.model", trust)
-    objective = build(stage["objective"], "stage1.objective", trust)
-    optimization = build(stage["optimization"], "stage1.optimization", trust)
     module = tokenizer_module(
         stage,
         trust,
         model=model,
-        objective=objective,
+        objective=build(stage["objective"], "stage1.objective", trust),
         augmentation=build(data["augmentation"], "data.augmentation", trust),
-        optimization=optimization,
+        optimization=build(stage["optimization"], "stage1.optimization", trust),
         channels_last=hardware.channels_last,
     )
     size = stage["batch_size"]
@@ -97,7 +96,7 @@ def step_of(
     optimizer: Optimizer = made["optimizer"] if isinstance(made, Mapping) else made
     lower = hardware.training_precision.startswith("bf16")
     training_step = module.training_step
-    if hardware.compile and getattr(module, "compiles", True):
+    if hardware.compile and compiles(module):
         training_step = torch.compile(training_step, fullgraph=True)
 
     def step() -> None:

@@ -124,9 +124,14 @@ def _idles(module: LightningModule) -> bool:
     return getattr(module, "idle_parameters", False)
 
 
+def compiles(module: LightningModule) -> bool:
+    """Whether a training's step is one graph for ``torch.compile``."""
+    return getattr(module, "compiles", True)
+
+
 def _refuse_compiling(module: LightningModule, hardware: Hardware) -> None:
     """Raise ValueError if a training is to be compiled whose steps are no single graph."""
-    if hardware.compile and not getattr(module, "compiles", True):
+    if hardware.compile and not compiles(module):
         raise ValueError(f"hardware.compile=true does not go with {type(module).__name__}: give hardware.compile=false")
 
 

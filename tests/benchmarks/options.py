@@ -15,7 +15,7 @@ from torch import Tensor
 from pipelines.budget.timing import prior_step, tokenizer_step
 from pipelines.config.instantiate import build
 from pipelines.config.settings import Settings
-from tests.benchmarks.timing import once
+from tests.benchmarks.timing import fastest_in_turns
 from tests.support.tiny import compose
 
 OPTIONS = {
@@ -29,20 +29,23 @@ OPTIONS = {
 HEADINGS = ("recipe, stage", "option", "seconds / step", "ratio", "kept, MiB")
 
 
-def step_of(recipe: str, stage: str, words: list[str]) -> Callable[[], None]:
-    """A training step of a recipe's stage on random data."""
-    settings: Settings = compose(f"experiment={recipe}", "++data.files=none", *words)
-    hardware = build(settings["hardware"], "hardware")
-    torch.manual_seed(0)
-    return {"stage1": tokenizer_step, "stage2": prior_step}[stage](settings, hardware)
+def settings_of(recipe: str, *words: str) -> Settings:
+    """The settings of a recipe, whose data are never opened."""
+    return compose(f"experiment={recipe}", "++data.files=none", *words)
 
 
-def has(recipe: str, stage: str, option: str) -> bool:
-    """Whether a stage has an option; the memory format is one of images."""
-    if "channels" in option:
-        return stage == "stage1"
-    model = compose(f"experiment={recipe}", "++data.files=none")[stage]["model"]
-    return "checkpointing" not in option or "activation_checkpointing" in model
+def steps_of(recipe: str, stage: str) -> dict[str, Callable[[], None]]:
+    """A training step of a recipe's stage on random data, by each option that the stage has."""
+    make = {"stage1": tokenizer_step, "stage2": prior_step}[stage]
+    checkpoints = "activation_checkpointing" in settings_of(recipe)[stage]["model"]
+    steps = {}
+    for option, words in OPTIONS.items():
+        if ("channels" in option and stage == "stage2") or ("checkpointing" in option and not checkpoints):
+            continue
+        settings = settings_of(recipe, *(word.format(stage=stage) for word in words))
+        torch.manual_seed(0)
+        steps[option] = make(settings, build(settings["hardware"], "hardware"))
+    return steps
 
 
 def mebibytes_kept(step: Callable[[], None]) -> float:
@@ -69,20 +72,13 @@ def main() -> None:
     print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
     for name in arguments.recipes:
         recipe, _, number = name.partition(":")
-        stage = f"stage{number}"
-        found = {option: words for option, words in OPTIONS.items() if has(recipe, stage, option)}
-        steps = {
-            option: step_of(recipe, stage, [word.format(stage=stage) for word in words])
-            for option, words in found.items()
-        }
-        fastest = dict.fromkeys(steps, float("inf"))
-        for _ in range(2 + arguments.repeats):  # the first starts the codebook, and compiles; the next compiles again
-            for option, step in steps.items():
-                fastest[option] = min(fastest[option], once(step))
-        for option, step in steps.items():
-            ratio = fastest[option] / fastest["as it is"]
+        steps = steps_of(recipe, f"stage{number}")
+        for step in [*steps.values()] * 2:  # the first starts the codebook, and compiles; the next compiles again
+            step()
+        times = fastest_in_turns([*steps.values()], arguments.repeats)
+        for (option, step), fastest in zip(steps.items(), times, strict=True):
             kept = "" if option == "compiled" else f"{mebibytes_kept(step):.0f}"  # its own graph keeps what it needs
-            print(f"| {name} | {option} | {fastest[option]:.3f} | {ratio:.2f} | {kept} |")
+            print(f"| {name} | {option} | {fastest:.3f} | {fastest / times[0]:.2f} | {kept} |")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.config.instantiate import build
+from tests.benchmarks.timing import fastest_in_turns
 from tests.support.tiny import compose
 
 HEADINGS = ("recipe", "batch", "GFLOP / step", "ratio", "seconds / step", "ratio")
@@ -39,17 +39,6 @@ def training_step(recipe: str, precision: str) -> tuple[int, Callable[[], None]]
     return stage["batch_size"], step
 
 
-def seconds(steps: list[Callable[[], None]], repeats: int) -> list[float]:
-    """The fastest of each, taken in turns, so that a busy machine is busy for all."""
-    fastest = [float("inf")] * len(steps)
-    for _ in range(repeats):
-        for index, step in enumerate(steps):
-            start = time.perf_counter()
-            step()
-            fastest[index] = min(fastest[index], time.perf_counter() - start)
-    return fastest
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -66,7 +55,7 @@ def main() -> None:
         with FlopCounterMode(display=False) as counter:
             step()
         operations.append(counter.get_total_flops())
-    times = seconds(list(steps), arguments.repeats)
+    times = fastest_in_turns(steps, arguments.repeats)
     print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
     for recipe, batch, count, fastest in zip(arguments.recipes, batches, operations, times, strict=True):
         ratios = f"{count / operations[0]:.2f}", f"{fastest / times[0]:.2f}"

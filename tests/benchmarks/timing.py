@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import torch
@@ -21,6 +21,12 @@ def seconds(run: Callable[[], object], repeats: int = 3) -> float:
     """Shortest time of several runs, after one that does not count: what else the machine does only adds to it."""
     run()
     return min(once(run) for _ in range(repeats))
+
+
+def fastest_in_turns(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Shortest time of each of several runs, taken in turns, so that a busy machine is busy for all."""
+    turns = [[once(run) for run in runs] for _ in range(repeats)]
+    return [min(times) for times in zip(*turns, strict=True)]
 
 
 def bytes_per_second(device: torch.device) -> float:

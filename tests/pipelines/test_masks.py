@@ -76,7 +76,7 @@ def brute_force(pixels, layout, padding):
     return kept
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 999), padding=st.sampled_from([0, 1, 2]), holes=st.integers(0, 6))
 def test_a_code_is_kept_if_all_its_pixels_are(seed, padding, holes):
     layout = CodeLayout(((1, 2), (2, 4), (2, 4)), (3, 5, 5))

@@ -239,7 +239,7 @@ APART = ("settings", "resize", "trust", "output")
 DRAWN = sorted({case[:3] for case in CASES if case[2] not in APART and case[1:3] != ("sample", "image_size")})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=st.sampled_from(DRAWN), value=ANYTHING)
 def test_anything_else_is_taken_or_refused_by_a_message_of_ours(call, case, value):
     kind, function, argument = case

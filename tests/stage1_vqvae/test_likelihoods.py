@@ -23,7 +23,7 @@ def of_all_levels(likelihood, numbers):
 
 
 @pytest.mark.parametrize("family", [DiscretizedLogistic, Gaussian])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), mixture=st.integers(1, 3))
 def test_probabilities_of_the_256_levels_sum_to_one(family, data, mixture):
     likelihood = family(mixture)

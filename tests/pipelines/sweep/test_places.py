@@ -28,7 +28,7 @@ def test_numbers_follow_the_settings_and_go_on_from_what_is_there(tmp_path):
     assert [record.overrides for record in read_records(tmp_path)] == [[f"x.y={value}"] for value in "abxcd"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 9), unique=True, max_size=6), max_size=5))
 def test_every_job_has_one_number_and_every_number_one_job(tmp_path_factory, launches):
     folder = tmp_path_factory.mktemp("sweep")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pipelines.training.data import EvaluationOrder, StageData, TrainingOrder
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(examples=st.integers(1, 20), batch_size=st.integers(1, 30), batches=st.integers(1, 12), seed=st.integers(0, 5))
 def test_every_example_once_an_epoch(examples, batch_size, batches, seed):
     draws = np.concatenate(list(TrainingOrder(examples, batch_size, batches, 0, seed)))
@@ -16,7 +16,7 @@ def test_every_example_once_an_epoch(examples, batch_size, batches, seed):
         assert sorted(part) == list(range(epoch * examples, (epoch + 1) * examples))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(examples=st.integers(1, 20), batches=st.integers(1, 12), done=st.integers(0, 12))
 def test_goes_on_as_if_it_had_never_stopped(examples, batches, done):
     whole = list(TrainingOrder(examples, 4, batches, 0, seed=1))
@@ -44,7 +44,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused():
         TrainingOrder(10, 5, 1, 0, 0, 0, 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(examples=st.integers(0, 30), batch_size=st.integers(1, 9), ranks=st.integers(1, 4))
 def test_evaluation_sees_every_example_once_on_one_rank(examples, batch_size, ranks):
     orders = [EvaluationOrder(examples, batch_size, rank, ranks) for rank in range(ranks)]

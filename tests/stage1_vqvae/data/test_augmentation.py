@@ -33,7 +33,7 @@ def test_everything_off_only_normalises() -> None:
     assert torch.equal(Augmentation()(images, torch.arange(4), seed=1), expected)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.permutations(range(6)), st.integers(1, 6))
 def test_an_image_does_not_depend_on_its_batch(order: list[int], size: int) -> None:
     images, draws = random_images(6), torch.arange(100, 106)

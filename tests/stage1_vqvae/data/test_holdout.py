@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -136,7 +136,6 @@ def test_by_position_tiny_sets_keep_something_on_both_sides(count: int) -> None:
         assert 0 < hold_out_by_position(np.zeros(count, dtype=np.int64), fraction).sum() < count
 
 
-@settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
 def test_frames_of_a_file_and_copies_share_the_least_of_their_digests(images: list[tuple[int, int]]) -> None:
     contents, files = (list(values) for values in zip(*images, strict=True))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -120,7 +120,6 @@ def test_images_of_the_right_size_are_untouched() -> None:
     np.testing.assert_array_equal(RGB(Image.fromarray(pixels)), pixels)
 
 
-@settings(deadline=None)
 @given(*[st.integers(1, 40)] * 4)
 def test_any_size_to_any_size(width: int, height: int, target_width: int, target_height: int) -> None:
     result = Preprocessing(target_height, target_width, 3)(Image.new("RGB", (width, height), ORANGE))

@@ -22,7 +22,7 @@ def rotation_matrix(a, b):
 
 
 @every
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 99), scale=st.sampled_from([1e-20, 1e-3, 1.0, 1e8]))
 def test_value_is_the_lookup_to_the_bit(estimator, seed, scale):
     generator = torch.Generator().manual_seed(seed)
@@ -37,7 +37,7 @@ def test_straight_through_passes_the_gradient_as_it_is():
     assert torch.equal(z.grad, weight)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), dim=st.integers(2, 6))
 def test_rotation_passes_the_gradient_through_the_rotation_in_numpy(seed, dim):
     generator = torch.Generator().manual_seed(seed)

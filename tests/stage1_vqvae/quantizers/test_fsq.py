@@ -19,7 +19,7 @@ def papers_levels(z, levels):
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(levels=level_lists)
 def test_every_index_comes_back(levels):
     quantizer = FSQ(levels).eval()
@@ -35,7 +35,7 @@ def test_every_index_comes_back(levels):
     assert torch.equal(again.vectors, vectors)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(levels=level_lists, seed=st.integers(0, 99))
 def test_rounds_as_the_paper_says_in_numpy(levels, seed):
     z = np.random.default_rng(seed).normal(scale=2, size=(2, len(levels), 5))

@@ -21,7 +21,7 @@ def sampled(rows, count, seed=0, counted=None):
     return sample.rows[: int(sample.number)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(total=st.integers(0, 70), count=st.integers(1, 80), seed=st.integers(0, 2**30), spoiled=st.integers(0, 2**20))
 def test_draws_distinct_rows_of_those_that_count(total, count, seed, spoiled):
     counted = torch.tensor([not spoiled >> row % 20 & 1 for row in range(total)], dtype=torch.bool)

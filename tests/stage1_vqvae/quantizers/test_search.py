@@ -21,7 +21,7 @@ def brute_force(points, codebook):
     return ((points.double().numpy()[:, None] - codebook.double().numpy()) ** 2).sum(-1).argmin(1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n=st.integers(0, 40), k=st.integers(1, 50), d=st.integers(1, 5), tile=st.integers(1, 64), seed=st.integers(0, 9))
 def test_equals_brute_force_for_any_tile(n, k, d, tile, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -41,7 +41,7 @@ def test_equals_brute_force_at_the_real_tiles(n, k, d):
     assert np.array_equal(nearest(points, codebook).numpy(), brute_force(points, codebook))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(k=st.integers(1, 60), seed=st.integers(0, 99), far=st.sampled_from([0, 7, -300]))
 def test_ties_go_to_the_lowest_index_in_numpy(k, seed, far):
     # Small integers: arithmetic is exact, and nearly every point has several nearest.

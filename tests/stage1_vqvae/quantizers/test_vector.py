@@ -26,7 +26,7 @@ def unit(vectors):
 
 
 @both
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=3), seed=st.integers(0, 99))
 def test_codes_are_the_nearest_in_numpy(family, shape, seed):
     torch.manual_seed(seed)
@@ -41,7 +41,7 @@ def test_codes_are_the_nearest_in_numpy(family, shape, seed):
 
 
 @both
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=3), seed=st.integers(0, 99))
 def test_cosine_codes_have_the_smallest_angle_in_numpy(family, shape, seed):
     torch.manual_seed(seed)

@@ -22,7 +22,7 @@ def batch(draws: list[CodeBatch]) -> Any:
     return draws
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     grids=st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple), min_size=1, max_size=3),
     size=st.sampled_from([1, 2, 255, 65536, 65537, 2**20]),

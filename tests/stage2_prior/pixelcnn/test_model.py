@@ -78,7 +78,7 @@ def test_the_receptive_field_is_every_place_above_and_to_the_left(kernel, layers
 
 
 @given(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.integers(1, 5), st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_cropped_convolution_is_a_masked_full_one(above, left, right, height, width):
     torch.manual_seed(above + 3 * left + 9 * right)
     conv = CroppedConv2d(2, 3, above=above, left=left, right=right).double()

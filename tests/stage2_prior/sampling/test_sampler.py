@@ -62,7 +62,7 @@ def reference(logits, settings):
     return p / p.sum()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     logits=st.lists(st.integers(-40, 40), min_size=2, max_size=9, unique=True),
     temperature=st.floats(0.3, 3),

@@ -64,7 +64,7 @@ def test_an_image_is_a_function_of_seed_index_and_label(prior):
     assert torch.equal(sample_larger_images(prior, labels, 2, (4, 3)).codes, sample_images(prior, labels, 2).codes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(window=st.integers(1, 9), more=st.integers(0, 30))
 def test_windows_hold_what_they_serve_with_context_around(window, more):
     size = window + more

@@ -31,7 +31,7 @@ def test_top_p_by_hand(share, expected):
     assert kept(keep_top_p(ROW.flip(-1), share)) == expected[::-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6), codes=st.integers(1, 3000), spread=st.floats(0.01, 30), share=st.floats(0.001, 0.9999)
 )
