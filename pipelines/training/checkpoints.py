@@ -107,13 +107,16 @@ class Checkpoints(Checkpoint):
         _complete_progress(checkpoint["loops"]["fit_loop"], self._validates_first)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take over the best validations."""
+        """Take over the best validations, and let a training that had ended go on where it is given more steps."""
         made_by = checkpoint.get("made_by")  # version 0.1.0 did not write it
-        if made_by is not None and made_by not in settings_digests(self.folder):
+        digests = settings_digests(self.folder)
+        if made_by is not None and made_by not in digests:
             raise ValueError(
                 f"{self.folder} holds a checkpoint of other settings than its {SETTINGS} says: "
                 f"remove {self.folder} to train from the start"
             )
+        if made_by != next(iter(digests), None):
+            _reopen_epoch(checkpoint["loops"]["fit_loop"])
         self.bests = [(int(step), float(score)) for step, score in checkpoint["bests"]]
 
     def _finish_step(self, trainer: Trainer, worth_keeping: bool = False) -> None:
@@ -182,3 +185,9 @@ def _complete_progress(fit_loop: dict[str, Any], validates_first: bool) -> None:
         validation["total"] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         validation["current"] = dict.fromkeys(validation["current"], 0)
         validation["is_last_batch"] = False
+
+
+def _reopen_epoch(fit_loop: dict[str, Any]) -> None:
+    """Count the epoch, of which a training has one, as not ended, in Lightning's state of its loop."""
+    for count in fit_loop["epoch_progress"].values():
+        count.update(processed=0, completed=0)

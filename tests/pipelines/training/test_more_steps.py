@@ -64,6 +64,20 @@ def test_a_tokenizer_goes_on_and_the_run_of_before_is_kept(constant_run, tmp_pat
     assert Generator.load(tmp_path / "longer").fingerprint != before.fingerprint
 
 
+@pytest.mark.parametrize(("stage", "train"), [("stage1", train_stage1), ("stage2", train_stage2)])
+def test_a_training_that_ended_between_validations_goes_on(stage, train, constant_run, tmp_path):
+    product = {"stage1": "tokenizer", "stage2": "prior"}[stage]
+    between = [f"{stage}.trainer.{key}=4" for key in ("validate_every", "checkpoint_every")]
+    for name, numbers in {"longer": (6, 10), "from_start": (10,)}.items():
+        for part in ("tokenizer", "codes") if stage == "stage2" else ():
+            shutil.copytree(constant_run / part, tmp_path / name / part)
+        for steps in numbers:
+            train(asked(tmp_path / name, *between, f"{stage}.trainer.max_steps={steps}"))
+    assert (tmp_path / "longer" / f"{product}-of-6-steps").is_dir()
+    assert (tmp_path / "longer" / "checkpoints" / stage / "step-00000010.ckpt").exists()
+    assert fingerprint(tmp_path / "longer" / product) == fingerprint(tmp_path / "from_start" / product)
+
+
 def test_a_prior_goes_on_and_its_samples_stay_with_the_older_one(constant_run, tmp_path):
     longer = ["stage2.trainer.max_steps=10"]
     for name in ("longer", "from_start"):
