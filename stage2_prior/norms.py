@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 EPSILON = torch.finfo(torch.float32).eps
 """What norms add to a mean square, in any precision: bfloat16's own would be as large as the embeddings' squares."""
@@ -12,6 +15,8 @@ EPSILON = torch.finfo(torch.float32).eps
 
 class Norm(nn.RMSNorm):
     """An RMSNorm over the last axis, by one kernel under autocast too: PyTorch has none for a weight of another type.
+
+    On a CPU, training in float32 has gradients of its own, which take half the time of PyTorch's.
 
     Args:
         channels: D.
@@ -24,7 +29,39 @@ class Norm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x [..., D]``; the result has its type."""
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+        weight = self.weight.to(x.dtype)
+        if x.device.type == "cpu" and not x.dtype.itemsize < 4 and not torch.compiler.is_compiling():
+            normed: Tensor = _CPUNorm.apply(x, weight)
+            return normed
+        return F.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+
+class _CPUNorm(torch.autograd.Function):
+    """An RMSNorm of ``x [..., D]`` with a weight ``[D]``, in operations that a CPU has fast kernels for.
+
+    A factor of each row is not broadcast but multiplied out with a row of ones or weights. With ``y = x s``, s being
+    one over the root mean square, the gradient is ``s (g w - y mean(g w y))``. PyTorch's kernel for LayerNorm, for a
+    mean of 0, gives ``s (g w - mean(g w) - y mean(g w y))``.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, weight: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])  # [N, D]
+        norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        scale = norm.square_().div_(rows.shape[1]).add_(EPSILON).rsqrt_()  # [N, 1]
+        context.save_for_backward(rows, scale, weight)
+        return torch.mm(scale, weight[None]).mul_(rows).view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        rows, scale, weight = context.saved_tensors
+        given, dim = gradient.reshape(rows.shape), rows.shape[1:]
+        of_rows, of_weight, _ = torch.ops.aten.native_layer_norm_backward(
+            given, rows, dim, torch.zeros_like(scale), scale, weight, None, [True, True, False]
+        )
+        mean = torch.mv(given, weight)[:, None].mul_(scale).div_(rows.shape[1])  # [N, 1]
+        return of_rows.addmm_(mean, torch.ones_like(rows[:1])).view(gradient.shape), of_weight
 
 
 class ChannelNorm(Norm):

@@ -68,9 +68,8 @@ class Autoregressive(nn.Module, ABC):
         """
         targets = self.targets(codes)
         if order is None:
-            return F.cross_entropy(self(codes, labels).float().transpose(1, 2), targets, reduction="none")
-        logits = self(codes, labels, order).float()
-        nats = F.cross_entropy(logits.transpose(1, 2), targets.gather(1, order), reduction="none")
+            return _cross_entropy(self(codes, labels).float(), targets)
+        nats = _cross_entropy(self(codes, labels, order).float(), targets.gather(1, order))
         return torch.zeros_like(nats).scatter(1, order, nats)
 
 
@@ -239,3 +238,10 @@ class FullRecompute:
     def select(self, rows: Tensor) -> None:
         """Go on in row i as row ``rows[i]`` would have, int64 ``[B]``."""
         self.prefix, self.labels = self.prefix[rows], self.labels[rows]
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats ``[B, t]`` of targets ``[B, t]`` under ``logits [B, t, K]``, by the kernel that is fast for their layout."""
+    if logits.is_contiguous():
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")

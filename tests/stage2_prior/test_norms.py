@@ -55,3 +55,30 @@ def test_a_weight_of_another_type_is_taken_in_the_type_of_the_input(dtype):
     np.testing.assert_allclose(found.detach().double(), expected, rtol=0.02 if dtype != torch.float64 else 1e-6)
     found.sum().backward()
     assert norm.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("order", ["rows", "another"])
+def test_gradients_are_those_of_finite_differences(order):
+    torch.manual_seed(0)
+    norm, x = Norm(6).double(), torch.randn(2, 3, 5, 6, dtype=torch.float64)
+    torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
+    x = (x if order == "rows" else x.transpose(1, 2)).requires_grad_()
+
+    def normed(x, weight):
+        return torch.func.functional_call(norm, {"weight": weight}, (x,))
+
+    assert torch.autograd.gradcheck(normed, (x, norm.weight))
+
+
+def test_gradients_in_float32_are_those_of_pytorch():
+    torch.manual_seed(0)
+    norm, given = Norm(64), torch.randn(7, 64)
+    torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
+    for forward in (norm, lambda x: torch.nn.functional.rms_norm(x, (64,), norm.weight, EPSILON)):
+        norm.weight.grad = None
+        x = (given * 3).requires_grad_()
+        (forward(x) * given.flip(0)).sum().backward()
+        if forward is norm:
+            expected = x.grad, norm.weight.grad
+    for found, other in zip(expected, (x.grad, norm.weight.grad), strict=True):
+        torch.testing.assert_close(found, other, rtol=1e-5, atol=1e-5)
