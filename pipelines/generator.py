@@ -26,6 +26,7 @@ from pipelines.publishing.pretrained import Pretrained
 from pipelines.samples import Samples
 from stage1_vqvae.codes import CodeLayout, codes_of, integer_codes
 from stage1_vqvae.data.preprocessing import COLOURS, Preprocessing
+from stage1_vqvae.refinement import refined
 from stage1_vqvae.tokenizer import Tokenizer
 from stage2_prior.prior import Prior
 from stage2_prior.sampling.batch_invariance import BASE, MicroBatch, in_microbatches, plan
@@ -283,21 +284,25 @@ class Generator(Pretrained):
         check_trained(numbers, self.class_names, self.class_counts)
         return numbers[torch.arange(n) % len(numbers)]
 
-    def encode(self, images: Any, resize: bool = False) -> Tensor:
+    def encode(self, images: Any, resize: bool = False, refine: int = 0) -> Tensor:
         """Codes int64 ``[B, T]`` of images.
 
         Args:
             images: A tensor or array (uint8 of 0 to 255 or floats in [0, 1], channels first or last), PIL images or
                 paths, one or several; see :func:`~pipelines.inputs.images.images_of`.
             resize: Whether images of another size are fitted as in training, not refused.
+            refine: Sweeps in which codes are exchanged for such as decode nearer to the image; see
+                :func:`~stage1_vqvae.refinement.refined`.
 
         Raises:
             ValueError: If they are of another type, range or size.
         """
         found = images_of(images, self.form, resize)
+        sweeps = whole_number(refine, "refine", 0)
 
         def encode(batch: MicroBatch, images: Tensor) -> list[Tensor]:
-            return [self.tokenizer.encode(images.to(self.device) * 2 - 1).cpu()]
+            pixels = images.to(self.device) * 2 - 1
+            return [refined(self.tokenizer, pixels, self.tokenizer.encode(pixels), sweeps).cpu()]
 
         (codes,) = in_microbatches(encode, range(len(found)), DECODED, self.device, found)
         return codes
@@ -321,13 +326,13 @@ class Generator(Pretrained):
         (images,) = in_microbatches(decode, range(first, first + len(codes)), DECODED, self.device, codes)
         return images.add_(1).div_(2)
 
-    def reconstruct(self, images: Any, resize: bool = False) -> Tensor:
+    def reconstruct(self, images: Any, resize: bool = False, refine: int = 0) -> Tensor:
         """Images float32 ``[B, C, H, W]`` in [0, 1] as they are after a way through their codes.
 
         Args:
-            images, resize: As for :meth:`encode`.
+            images, resize, refine: As for :meth:`encode`.
         """
-        return self._decode(self.encode(images, resize))
+        return self._decode(self.encode(images, resize, refine))
 
     def metrics(self, images: Any, resize: bool = False) -> dict[str, float]:
         """How well images are reconstructed, and how much of the codebook they use.

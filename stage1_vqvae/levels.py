@@ -130,6 +130,23 @@ class LevelTokenizer(Tokenizer):
         """
         return self._images(self._outputs_of(codes, image_size or self.image_size)).clamp(-1, 1)
 
+    def latents(self, codes: Tensor, image_size: tuple[int, int] | None = None) -> list[Tensor]:
+        """The vectors ``[B, D, h, w]`` of each level, coarse to fine, that ``codes [B, T]`` stand for.
+
+        Args:
+            codes: In the layout that :meth:`layout_of` gives for the image size.
+            image_size: ``(H, W)``; None for the model's own.
+
+        Raises:
+            ValueError: If the codes have another length than that layout.
+        """
+        parts = self._split(codes, self.layout_of(image_size or self.image_size))
+        return [quantizer.lookup(part) for quantizer, part in zip(self.levels, parts, strict=True)]
+
+    def images_of(self, latents: Sequence[Tensor]) -> Tensor:
+        """Images ``[B, C, H, W]``, in [-1, 1] up to the decoder's error, of vectors ``[B, D, h, w]`` of each level."""
+        return self._images(self._outputs(latents))
+
     def nats(self, images: Tensor, codes: Tensor) -> Tensor:
         """Negative log-likelihood of each image; see :meth:`~stage1_vqvae.tokenizer.Tokenizer.nats`."""
         if self.likelihood is None:
@@ -196,8 +213,7 @@ class LevelTokenizer(Tokenizer):
 
     def _outputs_of(self, codes: Tensor, image_size: tuple[int, int]) -> Tensor:
         """The decoder's outputs of ``codes [B, T]``."""
-        levels = zip(self.levels, self._split(codes, self.layout_of(image_size)), strict=True)
-        return self._outputs([quantizer.lookup(part) for quantizer, part in levels])
+        return self._outputs(self.latents(codes, image_size))
 
     def _images(self, outputs: Tensor) -> Tensor:
         """The images that the decoder's outputs mean."""

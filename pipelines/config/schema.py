@@ -172,6 +172,7 @@ class Reconstruction(Command):
     data: Node
     n: int
     batch_size: int
+    refine: int
 
 
 class Preview(Command):

@@ -20,6 +20,7 @@ from pipelines.training.images import own_or_other_images
 from stage1_vqvae.data.augmentation import normalize, to_uint8
 from stage1_vqvae.files import write_json
 from stage1_vqvae.metrics import CodeUse, reconstruction_quality
+from stage1_vqvae.refinement import refined
 
 
 @torch.no_grad()
@@ -35,17 +36,19 @@ def reconstruct(settings: Settings) -> Path:
     data = own_or_other_images(run, settings).validation
     tokenizer.to(device)
     quality, use = reconstruction_quality().to(device), CodeUse(tokenizer.layout).to(device)
+    sweeps = settings["refine"]
     order = EvaluationOrder(len(data), settings["batch_size"], collectives.rank(), collectives.ranks())
     for batch in batches(data, tracked(order, "reconstructions"), device):
         images = normalize(batch["images"])
-        codes = tokenizer.encode(images)
+        codes = refined(tokenizer, images, tokenizer.encode(images), sweeps)
         quality.update(tokenizer.decode(codes), images)
         use.update(codes)
     metrics = {name: float(value) for name, value in {**quality.compute(), **use.compute()}.items()}
     output = Path(settings["output"] or run.path / "reconstructions")
     if collectives.rank() == 0:
         shown = data.__getitems__(list(range(min(settings["n"], len(data)))))["images"]
-        drawn = to_uint8(tokenizer.decode(tokenizer.encode(normalize(shown.to(device))))).cpu()
+        images = normalize(shown.to(device))
+        drawn = to_uint8(tokenizer.decode(refined(tokenizer, images, tokenizer.encode(images), sweeps))).cpu()
         save_image(strip_of_pairs(shown.numpy(), drawn.numpy()), output / "reconstructions.png")
         write_json(output / "metrics.json", metrics)
         console.print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
