@@ -133,7 +133,7 @@ def test_validation_prediction_and_checkpoints_of_lightning(tmp_path):
     expected = -loaded.model.eval().log_prob(CODES, LABELS).detach()
     torch.testing.assert_close(nats.sum(1), expected)
     assert metrics["validation/nats"] == pytest.approx(nats.mean().item(), rel=1e-5)
-    assert "validation/unigram_nats" not in metrics
+    assert set(metrics) == {"validation/nats", "validation/bits", "validation/uniform_nats"}
 
 
 def test_metrics_are_per_code_of_the_split_and_of_each_grid(tmp_path):
@@ -158,3 +158,25 @@ def test_metrics_are_per_code_of_the_split_and_of_each_grid(tmp_path):
         "unigram_nats": 1.25,
     }
     assert metrics == pytest.approx({f"validation/{name}": value for name, value in expected.items()}, rel=1e-4)
+
+
+def test_orders_are_random_up_to_a_share_of_the_training_and_raster_from_another(tmp_path, monkeypatch):
+    seen = []
+
+    def nats(model, codes, labels=None, order=None):
+        seen.append(order)
+        return unwatched(model, codes, labels, order)
+
+    unwatched = Transformer.nats
+    monkeypatch.setattr(Transformer, "nats", nats)
+    torch.manual_seed(0)
+    module = PriorTraining(copy.deepcopy(MODEL), random_order=(0.25, 0.75))
+    trainer(tmp_path, max_steps=4).fit(module, DataLoader(TensorDataset(CODES, LABELS), batch_size=12))
+    first, second, third, last = seen  # of probabilities 1, 1, 0.5 and 0
+    raster = torch.arange(6).expand(12, 6)
+    for order in (first, second, third):
+        assert torch.equal(order.sort(1).values, raster)
+    rows = [int((order == raster).all(1).sum()) for order in (first, second, third)]
+    assert rows[0] + rows[1] <= 2
+    assert 2 <= rows[2] <= 10
+    assert last is None
