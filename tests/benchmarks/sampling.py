@@ -9,8 +9,8 @@ The table has a row per contender, grid and batch:
 - ``Llama``: Hugging Face transformers' ``generate`` with its key-value cache, a model of the same layers and widths,
   where no heads share keys and values, as is that library's default; ``shared keys``: where they share them as the
   transformer's do;
-- ``pixelcnn``: with its cache; ``full forwards``: all of the grid goes through the prior for every code;
-  ``rows so far``: the rows up to the current one only;
+- ``pixelcnn``: with its cache, beside its ``bare products``; ``full forwards``: all of the grid goes through the prior
+  for every code; ``rows so far``: the rows up to the current one only;
 - ``hierarchy``: the same for two grids of codes, as of VQ-VAE-2, with a stack of 15 layers for each.
 
 Contenders of one grid and batch take turns, and the shortest time of each counts: what else a machine does comes and
@@ -152,6 +152,29 @@ def bare_products(case: Case, prior: Transformer) -> None:
     torch.set_num_threads(threads)
 
 
+def bare_products_of_pixelcnn(case: Case, prior: PixelCNN) -> None:
+    """Every matrix product of the rows and positions of a PixelCNN of one grid, and nothing else."""
+    (stack,), threads = prior.grid_stacks, torch.get_num_threads()
+    weights = stack.folded()
+    height, width, channels = weights.positions.shape
+    reach = weights.kernel // 2 + 1
+    row, here = (weights.codes.new_ones(rows, reach * channels) for rows in (width * case.batch, case.batch))
+    torch.set_num_threads(1)
+    for _ in range(height):
+        for layer in weights.layers:
+            for weight in layer.vertical:
+                seen = row @ weight
+            seen @ layer.vertical_to_horizontal
+            here[:, :channels] @ layer.condition.T
+        for _ in range(width):
+            for layer in weights.layers:
+                here @ layer.horizontal
+                here[:, :channels] @ layer.residual
+            for weight, _ in weights.head:
+                here[:, :channels] @ weight.T
+    torch.set_num_threads(threads)
+
+
 def transformers(case: Case, prior: Transformer) -> Iterator[Contender]:
     """The transformer with a cache, what its products alone take, and Llamas."""
     yield from case.cached("transformer", prior)
@@ -170,9 +193,11 @@ def transformers_and_loop(case: Case, kv_heads: int) -> Iterator[Contender]:
 
 
 def pixelcnns(case: Case, attention_every: int | None) -> Iterator[Contender]:
-    """The PixelCNN with a cache and without."""
+    """The PixelCNN with a cache and without, and what its products alone take."""
     prior = case.pixelcnn(attention_every)
     yield from case.cached("pixelcnn", prior)
+    if attention_every is None:
+        yield case.whole("bare products", lambda: bare_products_of_pixelcnn(case, prior))
     yield case.loop("full forwards *", prior, rows_so_far=False)
     yield case.loop("rows so far *", prior, rows_so_far=True)
 
