@@ -57,9 +57,8 @@ def test_what_is_given_is_used(copied):
 
 
 def test_terms_of_a_sum_have_it_too(tmp_path):
-    asked = compose(*TINY)
-    term = asked["stage1"]["objective"]
-    asked["stage1"]["objective"] = {"_target_": "stage1_vqvae.losses.WeightedSum", "terms": {"pixels": term}}
+    pixels = "stage1/objective@stage1.objective.terms.pixels"
+    asked = compose(*TINY, "stage1/objective=perceptual", f"{pixels}=squared_error")
     images = open_images(asked)
     found = with_variance(asked, RunFolder(tmp_path), images)["stage1"]["objective"]["terms"]["pixels"]
     assert found["data_variance"] == pytest.approx(images.train.variance, rel=1e-3)
