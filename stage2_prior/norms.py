@@ -50,7 +50,8 @@ class _CPUNorm(torch.autograd.Function):
         norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         scale = norm.square_().div_(rows.shape[1]).add_(EPSILON).rsqrt_()  # [N, 1]
         context.save_for_backward(rows, scale, weight)
-        return torch.mm(scale, weight[None]).mul_(rows).view(x.shape)
+        with torch.autocast("cpu", enabled=False):  # which would make the product a bfloat16
+            return torch.mm(scale, weight[None]).mul_(rows).view(x.shape)
 
     @staticmethod
     @once_differentiable
@@ -60,8 +61,9 @@ class _CPUNorm(torch.autograd.Function):
         of_rows, of_weight, _ = torch.ops.aten.native_layer_norm_backward(
             given, rows, dim, torch.zeros_like(scale), scale, weight, None, [True, True, False]
         )
-        mean = torch.mv(given, weight)[:, None].mul_(scale).div_(rows.shape[1])  # [N, 1]
-        return of_rows.addmm_(mean, torch.ones_like(rows[:1])).view(gradient.shape), of_weight
+        with torch.autocast("cpu", enabled=False):
+            mean = torch.mv(given, weight)[:, None].mul_(scale).div_(rows.shape[1])  # [N, 1]
+            return of_rows.addmm_(mean, torch.ones_like(rows[:1])).view(gradient.shape), of_weight
 
 
 class ChannelNorm(Norm):

@@ -93,11 +93,12 @@ def test_a_sample_is_the_same_every_time():
 
 @pytest.mark.slow
 def test_mutants_that_tests_do_not_notice_are_shown():
-    half_blind = "tests/stage2_prior/test_norms.py::test_normalised_is_over_the_root_mean_square"
-    command = [sys.executable, "-m", "tests.mutants", "stage2_prior/norms.py", "--tests", half_blind]
+    tests = "tests/pipelines/training/test_step_seed.py"
+    half_blind = f"{tests}::test_numbers_are_a_function_of_seed_batch_and_rank"
+    command = [sys.executable, "-m", "tests.mutants", "pipelines/training/step_seed.py", "--tests", half_blind]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 1, shown.stdout + shown.stderr
-    assert "-return super().forward(x.movedim(1, -1)).movedim(-1, 1)" in shown.stdout
-    assert "+return super().forward(x.movedim(1, -1)).movedim(-1, 2)" in shown.stdout
-    assert "+norm = None" not in shown.stdout  # which the test notices
-    assert "noticed by tests/stage2_prior/test_norms.py" in shown.stdout
+    assert "-    torch.get_device_module(pl_module.device).manual_seed(number)" in shown.stdout
+    assert "+    torch.get_device_module(None).manual_seed(number)" in shown.stdout
+    assert "+entropy = None" not in shown.stdout  # which the test notices
+    assert f"noticed by {tests}" in shown.stdout

@@ -82,3 +82,18 @@ def test_gradients_in_float32_are_those_of_pytorch():
             expected = x.grad, norm.weight.grad
     for found, other in zip(expected, (x.grad, norm.weight.grad), strict=True):
         torch.testing.assert_close(found, other, rtol=1e-5, atol=1e-5)
+
+
+def test_single_precision_stays_so_under_autocast():
+    torch.manual_seed(0)
+    norm, given = Norm(64), torch.randn(7, 64)
+    found = []
+    for enabled in (False, True):
+        norm.weight.grad = None
+        x = given.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            normed = norm(x)
+            (normed * given.flip(0)).sum().backward()
+        found.append((normed, x.grad, norm.weight.grad))
+    for plain, mixed in zip(*found, strict=True):
+        assert torch.equal(plain, mixed)
