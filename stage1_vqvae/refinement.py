@@ -80,7 +80,7 @@ class _Search:
         codebook, own = self.codebooks[grid], self.codes[:, places]  # [K, D], [B, n]
         wished = codebook[own] - self._gradient(grid, places) / (2 * self.curvatures[grid])  # [B, n, D]
         found = nearest(wished.flatten(0, 1), codebook).view_as(own)
-        falls = self._around(grid, places, self._errors(self._with(places, found)) - self.errors) < 0
+        falls = self._change_around(grid, places, found) < 0
         self._take(self._with(places, torch.where(falls, found, own)))
 
     def _take(self, codes: Tensor) -> None:
@@ -102,24 +102,25 @@ class _Search:
         codebook, own = self.codebooks[grid], self.codes[:, places]
         others = (own + 1) % len(codebook)  # as good as any: what the gradient does not tell is what is looked for
         change = codebook[others] - codebook[own]  # [B, n, D]
-        errors = self._errors(self._with(places, others)) - self.errors
         expected = (self._gradient(grid, places) * change).sum((1, 2))  # [B]
-        curved = self._around(grid, places, errors).sum(1) - expected
+        curved = self._change_around(grid, places, others).sum(1) - expected
         kappa = curved / change.square().sum((1, 2))
         return torch.where(kappa > 0, kappa, torch.inf).view(-1, 1, 1)  # without one, no change is promised
 
-    def _errors(self, codes: Tensor) -> Tensor:
-        """Squared error of every pixel, ``[B, H, W]``, summed over channels."""
-        return self._errors_of(self.tokenizer.latents(codes))
+    def _change_around(self, grid: int, places: Tensor, codes: Tensor) -> Tensor:
+        """How the error around some places of a grid changes, ``[B, n]``, by other codes ``[B, n]`` at all of them."""
+        errors = self._errors_of(self.tokenizer.latents(self._with(places, codes)))
+        return self._around(grid, places, errors - self.errors)
 
     def _errors_and_gradients(self, codes: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The same, and the gradient of each image's error in the latents of each level, ``[B, D, h, w]``."""
+        """Errors of the pixels, and the gradient of each image's error in the latents of each level."""
         with torch.inference_mode(False), torch.enable_grad():  # also where the caller's mode has no gradients
             latents = [level.detach().requires_grad_() for level in self.tokenizer.latents(codes)]
             errors = self._errors_of(latents)
             return errors.detach(), list(torch.autograd.grad(errors.sum(), latents))
 
     def _errors_of(self, latents: list[Tensor]) -> Tensor:
+        """Squared error of every pixel, ``[B, H, W]``, summed over channels, of the latents of each level."""
         return (self.tokenizer.images_of(latents) - self.images).square().sum(1)
 
     def _places(self, grid: int, row: int, column: int) -> Tensor:

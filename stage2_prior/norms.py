@@ -30,7 +30,7 @@ class Norm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x [..., D]``; the result has its type."""
         weight = self.weight.to(x.dtype)
-        if x.device.type == "cpu" and not x.dtype.itemsize < 4 and not torch.compiler.is_compiling():
+        if x.device.type == "cpu" and x.dtype.itemsize >= 4 and not torch.compiler.is_compiling():
             normed: Tensor = _CPUNorm.apply(x, weight)
             return normed
         return F.rms_norm(x, self.normalized_shape, weight, self.eps)
@@ -47,8 +47,7 @@ class _CPUNorm(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor, weight: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])  # [N, D]
-        norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        scale = norm.square_().div_(rows.shape[1]).add_(EPSILON).rsqrt_()  # [N, 1]
+        scale = _over_root_mean_square(rows, rows.new_full((1,), EPSILON))  # [N, 1]
         context.save_for_backward(rows, scale, weight)
         with torch.autocast("cpu", enabled=False):  # which would make the product a bfloat16
             return torch.mm(scale, weight[None]).mul_(rows).view(x.shape)
@@ -88,6 +87,10 @@ def normalised(x: Tensor, epsilon: Tensor, out: Tensor | None = None) -> Tensor:
         epsilon: :data:`EPSILON`, ``[1]``, on the device of ``x``.
         out: Where the result is written; None allocates it.
     """
+    return torch.mul(x, _over_root_mean_square(x, epsilon), out=out)
+
+
+def _over_root_mean_square(x: Tensor, epsilon: Tensor) -> Tensor:
+    """One over the root mean square of ``x [..., D]`` along its last axis, ``[..., 1]``; see :func:`normalised`."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    scale = torch.addcmul(epsilon, norm, norm, value=1 / x.shape[-1]).rsqrt_()
-    return torch.mul(x, scale, out=out)
+    return torch.addcmul(epsilon, norm, norm, value=1 / x.shape[-1]).rsqrt_()

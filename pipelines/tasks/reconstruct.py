@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pipelines.artifacts.models import load_tokenizer
 from pipelines.artifacts.run_folder import RunFolder
@@ -36,19 +37,21 @@ def reconstruct(settings: Settings) -> Path:
     data = own_or_other_images(run, settings).validation
     tokenizer.to(device)
     quality, use = reconstruction_quality().to(device), CodeUse(tokenizer.layout).to(device)
-    sweeps = settings["refine"]
+
+    def encode(images: Tensor) -> Tensor:
+        return refined(tokenizer, images, tokenizer.encode(images), settings["refine"])
+
     order = EvaluationOrder(len(data), settings["batch_size"], collectives.rank(), collectives.ranks())
     for batch in batches(data, tracked(order, "reconstructions"), device):
         images = normalize(batch["images"])
-        codes = refined(tokenizer, images, tokenizer.encode(images), sweeps)
+        codes = encode(images)
         quality.update(tokenizer.decode(codes), images)
         use.update(codes)
     metrics = {name: float(value) for name, value in {**quality.compute(), **use.compute()}.items()}
     output = Path(settings["output"] or run.path / "reconstructions")
     if collectives.rank() == 0:
         shown = data.__getitems__(list(range(min(settings["n"], len(data)))))["images"]
-        images = normalize(shown.to(device))
-        drawn = to_uint8(tokenizer.decode(refined(tokenizer, images, tokenizer.encode(images), sweeps))).cpu()
+        drawn = to_uint8(tokenizer.decode(encode(normalize(shown.to(device))))).cpu()
         save_image(strip_of_pairs(shown.numpy(), drawn.numpy()), output / "reconstructions.png")
         write_json(output / "metrics.json", metrics)
         console.print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))

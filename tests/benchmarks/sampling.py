@@ -35,7 +35,7 @@ from stage2_prior.prior import Prior
 from stage2_prior.sampling.sampler import draw, image_noise, sample, sample_images
 from stage2_prior.transformer.model import Transformer
 from tests.benchmarks import llama
-from tests.benchmarks.timing import bytes_per_second, once
+from tests.benchmarks.timing import bytes_per_second, once, one_thread
 
 CODES = 512
 HEADINGS = f"{'prior':>12}{'contender':>20}{'grid':>14}{'batch':>7}{'seconds':>11}{'images/s':>11}{'cached is':>12}"
@@ -138,28 +138,27 @@ class Case:
 
 
 @torch.inference_mode()
+@one_thread()
 def bare_products(case: Case, prior: Transformer) -> None:
     """Every matrix product of a batch's steps, and nothing else."""
-    weights, threads = prior.folded(), torch.get_num_threads()
+    weights = prior.folded()
     x = weights.codes.new_ones(case.batch, prior.code.embedding_dim)
     inner = weights.codes.new_ones(case.batch, prior.stack[0].feed_forward.out.in_features)
-    torch.set_num_threads(1)
     for _ in range(case.layout.length):
         for block in weights.blocks:
             block.qkv(x), block.attention_out.add_to(x, x), block.gate_and_value(x)
             block.feed_forward_out.add_to(x, inner)
         weights.outputs[-1](x)
-    torch.set_num_threads(threads)
 
 
+@one_thread()
 def bare_products_of_pixelcnn(case: Case, prior: PixelCNN) -> None:
     """Every matrix product of the rows and positions of a PixelCNN of one grid, and nothing else."""
-    (stack,), threads = prior.grid_stacks, torch.get_num_threads()
+    (stack,) = prior.grid_stacks
     weights = stack.folded()
     height, width, channels = weights.positions.shape
     reach = weights.kernel // 2 + 1
     row, here = (weights.codes.new_ones(rows, reach * channels) for rows in (width * case.batch, case.batch))
-    torch.set_num_threads(1)
     for _ in range(height):
         for layer in weights.layers:
             for weight in layer.vertical:
@@ -172,7 +171,6 @@ def bare_products_of_pixelcnn(case: Case, prior: PixelCNN) -> None:
                 here[:, :channels] @ layer.residual
             for weight, _ in weights.head:
                 here[:, :channels] @ weight.T
-    torch.set_num_threads(threads)
 
 
 def transformers(case: Case, prior: Transformer) -> Iterator[Contender]:

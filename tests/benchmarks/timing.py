@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 
 import torch
@@ -27,6 +28,17 @@ def fastest_in_turns(runs: Sequence[Callable[[], object]], repeats: int) -> list
     """Shortest time of each of several runs, taken in turns, so that a busy machine is busy for all."""
     turns = [[once(run) for run in runs] for _ in range(repeats)]
     return [min(times) for times in zip(*turns, strict=True)]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread for the duration."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def bytes_per_second(device: torch.device) -> float:

@@ -61,7 +61,7 @@ def test_a_closed_stream_is_left(monkeypatch):
     assert sys.stdout is None
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "a closed pipe"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "a closed pipe"])
 def test_a_run_ends_well_whatever_its_output_takes(encoding, tmp_path):
     words = [*TINY, "output=made", f"data.cache={tmp_path}"]
     if encoding == "a closed pipe":
